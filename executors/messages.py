@@ -1,0 +1,358 @@
+"""Pure: every order message that crosses a process, a socket or REST. One schema serves all of them.
+
+Decimals are JSON numbers for the outside (`public()`) and strings inside Redis, Celery and datagrams. Times are UTC
+milliseconds. Unknown fields are refused. Requests are lower-case, states upper-case.
+"""
+
+import hashlib
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    StringConstraints,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+
+from executors.orders import OrderState, order_id
+
+MAX_MESSAGE_BYTES = 64 * 1024  # of any socket message or request body
+
+
+def _number(value: Decimal, info: SerializationInfo) -> float | str:
+    return float(value) if info.context and info.context.get("public") else format(value, "f")
+
+
+Number = Annotated[Decimal, PlainSerializer(_number, return_type=Any, when_used="json")]
+PositiveNumber = Annotated[
+    Decimal,
+    Field(gt=0, lt=Decimal("1e12"), max_digits=20, decimal_places=8, allow_inf_nan=False),
+    PlainSerializer(_number, return_type=Any, when_used="json"),
+]
+
+SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$")
+Slug = Annotated[str, StringConstraints(pattern=SLUG.pattern)]
+Symbol = Annotated[str, StringConstraints(min_length=1, max_length=29, pattern=r"^[A-Za-z0-9._#&+\-]+$")]
+SignalId = Annotated[str, StringConstraints(min_length=36, max_length=36)]
+Side = Literal["buy", "sell"]
+Mode = Literal["ACTIVE", "REDUCING", "HALTED"]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def public(message: BaseModel) -> Any:
+    """JSON-ready, for people and programs outside: decimals as numbers."""
+    import json
+
+    return json.loads(public_json(message))
+
+
+def public_json(message: BaseModel) -> str:
+    return message.model_dump_json(context={"public": True})
+
+
+# --- Signals: what a sender asks ------------------------------------------------------------------------------------
+
+
+class Targets(Message):
+    """Groups and terminals to distribute to; the union, without doubles."""
+
+    groups: list[Slug] = Field(default_factory=list, max_length=100)
+    terminals: list[Slug] = Field(default_factory=list, max_length=1000)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.groups and not self.terminals:
+            raise ValueError("name at least one group or terminal in targets")
+        return self
+
+
+class _Signal(Message):
+    signal_id: SignalId
+    targets: Targets
+    ttl_ms: int | None = Field(default=None, ge=100, le=86_400_000)
+    age_ms: int = Field(default=0, ge=0, le=86_400_000)
+
+    @field_validator("signal_id")
+    @classmethod
+    def _uuid(cls, value: str) -> str:
+        if str(UUID(value)) != value:
+            raise ValueError("signal_id must be a lower-case UUID with hyphens")
+        return value
+
+    def digest(self) -> str:
+        """SHA-256 of what is wished: the same for a repeated send, whose `age_ms` has grown."""
+        body = self.model_dump_json(exclude={"age_ms"}, exclude_none=True)
+        return hashlib.sha256(body.encode()).hexdigest()
+
+
+class OpenSignal(_Signal):
+    """Open a position on each target. Prices are in the symbol's quote currency, 0 or absent = none."""
+
+    action: Literal["open"] = "open"
+    symbol: Symbol
+    side: Side
+    order_type: Literal["market"] = "market"
+    lots: PositiveNumber
+    stop_loss: PositiveNumber | None = None
+    take_profit: PositiveNumber | None = None
+
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        if self.stop_loss is not None and self.take_profit is not None:
+            below = self.stop_loss < self.take_profit
+            if below != (self.side == "buy"):
+                raise ValueError(
+                    "stop_loss must lie below take_profit for a buy and above it for a sell; exchange the two"
+                )
+        return self
+
+
+class CloseSignal(_Signal):
+    """Close positions: one by ticket on one terminal, those of a symbol, or all of them."""
+
+    action: Literal["close"] = "close"
+    position_ticket: int | None = Field(default=None, ge=1, lt=2**64)
+    symbol: Symbol | None = None
+    all: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum(item is not None for item in (self.position_ticket, self.symbol, self.all)) != 1:
+            raise ValueError("give exactly one of position_ticket, symbol or all: true")
+        if self.position_ticket is not None and (len(self.targets.terminals) != 1 or self.targets.groups):
+            raise ValueError("position_ticket belongs to one terminal: name exactly that one in targets.terminals")
+        return self
+
+
+Signal = Annotated[OpenSignal | CloseSignal, Field(discriminator="action")]
+SIGNAL: TypeAdapter[OpenSignal | CloseSignal] = TypeAdapter(Signal)
+
+
+class Leg(Message):
+    """One signal on one terminal, as an executor receives it by any path. `order_id = signal_id:terminal_id`."""
+
+    signal: Signal
+    digest: str
+    terminal_id: Slug
+    epoch: int
+    leg_seq: int  # counts per terminal without gaps, from 1
+    accepted_ms: int  # Redis time
+    deadline_ms: int  # Redis time: not sent after this
+    user_id: int
+    trace: dict[str, int] = Field(default_factory=dict)  # hop → UTC ms or µs, see ExecutionReport.trace
+
+    @property
+    def order_id(self) -> str:
+        return order_id(self.signal.signal_id, self.terminal_id)
+
+
+# --- Execution reports: what happened ----------------------------------------------------------------------------------
+
+
+class ExecutionReport(Message):
+    """An append-only event about an order; `report_seq` counts per order from 0 (accept) without gaps."""
+
+    order_id: str
+    signal_id: str
+    terminal_id: Slug
+    report_seq: int = Field(ge=0)
+    state: OrderState
+    action: Literal["open", "close"]
+    symbol: str = ""
+    side: Side | None = None
+    lots: Number = Decimal(0)  # asked of the broker, after sizing; what the signal asked until then
+    filled_lots: Number = Decimal(0)
+    price: Number | None = None  # volume-weighted over the fills so far
+    code: str = ""  # errors.Code when it was refused, denied or is unknown
+    message: str = ""  # a sentence for people
+    retcode: int | None = None  # MetaTrader's, of the last request
+    request_n: int = 0  # requests sent so far
+    position_tickets: list[int] = Field(default_factory=list)
+    order_tickets: list[int] = Field(default_factory=list)
+    deal_tickets: list[int] = Field(default_factory=list)
+    time_ms: int
+    position: int = 0  # in the executor's journal; 0 for accept's own report
+    # Where the time went. Points in UTC ms: accepted, woken, intent, sent, answered, published.
+    # `path` of the wake-up that won is in `woken_by`; spans `own_us` and `broker_us` in microseconds.
+    trace: dict[str, int] = Field(default_factory=dict)
+    woken_by: Literal["", "udp", "tcp", "celery", "outbox", "restart"] = ""
+    user_id: int = 0
+
+
+class OrderView(Message):
+    """An order in answers and lists: its latest report and whether it is late."""
+
+    order_id: str
+    terminal_id: str
+    state: OrderState
+    overdue: bool = False  # past its deadline and not settled; flagged by the beat, ended only by the executor
+    report: ExecutionReport
+
+
+class SignalView(Message):
+    """A signal and those of its orders that the reader may see."""
+
+    signal_id: str
+    action: str
+    signal: Signal
+    user: str
+    source: str
+    accepted_ms: int
+    deadline_ms: int
+    orders: list[OrderView]
+    durability: Literal["full", "degraded"] = "full"
+
+
+# --- RTS: what a terminal holds ---------------------------------------------------------------------------------------
+
+
+class AccountState(Message):
+    """Money in `currency`, the terminal's own figures."""
+
+    terminal_id: str
+    login: int
+    server: str
+    currency: str
+    balance: Number
+    equity: Number
+    margin: Number
+    margin_free: Number
+    margin_level: Number  # percent; 0 without margin
+    profit: Number
+    leverage: int
+    hedging: bool
+    trade_allowed: bool
+    connected: bool
+    time_ms: int
+
+
+class PositionState(Message):
+    terminal_id: str
+    position_ticket: int
+    symbol: str  # canonical
+    broker_symbol: str
+    side: Side
+    lots: Number
+    price_open: Number
+    price_current: Number
+    stop_loss: Number | None = None
+    take_profit: Number | None = None
+    profit: Number
+    swap: Number
+    magic: int
+    order_id: str | None = None  # ours, when the position is known in the journal
+    opened_ms: int
+
+
+class PendingOrderState(Message):
+    terminal_id: str
+    order_ticket: int
+    symbol: str
+    broker_symbol: str
+    order_type: str
+    lots: Number
+    price: Number
+    stop_loss: Number | None = None
+    take_profit: Number | None = None
+    magic: int
+    order_id: str | None = None
+    placed_ms: int
+
+
+InstanceStatus = Literal["STARTING", "CONNECTING", "READY", "DISCONNECTED", "HALTED", "STOPPED", "FAILED"]
+
+
+class TerminalUpdate(Message):
+    """What the executor (or the supervisor) says of a terminal now; parts that did not change are absent."""
+
+    terminal_id: str
+    status: InstanceStatus
+    account: AccountState | None = None
+    positions: list[PositionState] | None = None
+    pending_orders: list[PendingOrderState] | None = None
+    latency_us: int | None = None  # our own part of the last order
+    broker_us: int | None = None
+    last_error: str = ""
+    time_ms: int
+
+
+# --- Configuration, published to Redis with a version --------------------------------------------------------------------
+
+
+class Sizing(Message):
+    """fixed: `value` lots whatever the signal says. multiplier: signal lots x `value`. Then min, max and step."""
+
+    method: Literal["fixed", "multiplier"] = "multiplier"
+    value: PositiveNumber = Decimal(1)
+
+
+class RiskLimits(Message):
+    """The executor's last line. 0 = no limit."""
+
+    max_lots: Number = Decimal(0)  # per order
+    max_positions: int = 0  # open at once on the account
+    orders_per_second: int = 10
+
+
+class TerminalConfig(Message):
+    """Everything an executor needs, without the database. The password stays sealed (AES-256-GCM)."""
+
+    terminal_id: Slug
+    version: int
+    label: str
+    kind: Literal["metatrader", "remote", "paper"]
+    enabled: bool
+    host_id: str
+    epoch: int
+    login: int
+    server: str
+    sealed_password: str
+    path: str = ""  # metatrader: terminal64.exe; remote: host:port; paper: broker URL, empty = PAPER_BROKER_URL
+    server_timezone: str = "UTC"  # of the broker's clock: an IANA name, or `NY+7`
+    symbol_map: dict[str, str] = Field(default_factory=dict)  # canonical → broker_symbol, where suffix is not enough
+    symbol_prefix: str = ""
+    symbol_suffix: str = ""
+    symbols: list[str] = Field(default_factory=list)  # canonical names allowed; empty = every one the broker has
+    tick_priority: int = 0  # 0 = sends no ticks; else 1 is the first source of a symbol
+    deviation_points: int = 20
+    sizing: Sizing = Field(default_factory=Sizing)
+    limits: RiskLimits = Field(default_factory=RiskLimits)
+
+
+# --- The order socket, /ws/orders/ -----------------------------------------------------------------------------------------
+# Every message of the server carries `n`, from 1 without gaps on a connection. See docs/api.md.
+
+
+class SendSignal(Message):
+    """client → server: place or repeat a signal. `request_id` comes back in the answer."""
+
+    type: Literal["signal"]
+    request_id: str = Field(default="", max_length=64)
+    signal: dict[str, Any]  # validated by SIGNAL, so that the answer can carry the request_id
+
+
+class Resume(Message):
+    """client → server, first message: go on after `cursor`; without one a snapshot comes."""
+
+    type: Literal["resume"]
+    cursor: str | None = Field(default=None, max_length=80)
+
+
+class Ping(Message):
+    type: Literal["ping"]
+    at: float = 0  # returned unchanged
+
+
+ClientMessage = Annotated[SendSignal | Resume | Ping, Field(discriminator="type")]
+CLIENT_MESSAGE: TypeAdapter[SendSignal | Resume | Ping] = TypeAdapter(ClientMessage)

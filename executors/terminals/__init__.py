@@ -1,0 +1,1 @@
+"""Terminals: one protocol (`base`), three implementations: `metatrader`, `remote`, `paper`."""

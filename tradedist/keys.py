@@ -1,0 +1,119 @@
+"""Every name in Redis: keys, streams, channels, queues. Documented for operators in `docs/redis-keys.md`.
+
+State Redis (nothing may be evicted): RTSS signal store, RTRS result stream, RTS trade state, RIS instance state,
+configuration as the executors read it, Celery's queues. Tick Redis (`allkeys-lru`): ticks, candles, symbols.
+"""
+
+PREFIX = "td"
+
+# --- RTSS: the signal store, written by accept, moved forward by the executors' reports -------------------------
+SIGNALS = f"{PREFIX}:rtss:signals"  # zset signal_id by accepted_ms: the list, newest last
+
+
+def signal(signal_id: str) -> str:
+    """hash: body (JSON as sent), digest, user_id, username, source, accepted_ms, deadline_ms, orders (JSON list)."""
+    return f"{PREFIX}:rtss:signal:{signal_id}"
+
+
+def order(order_id: str) -> str:
+    """hash: leg (JSON, see messages.Leg), state, report_seq, report (latest JSON), overdue (0/1)."""
+    return f"{PREFIX}:rtss:order:{order_id}"
+
+
+def outbox(terminal_id: str) -> str:
+    """zset order_id by leg_seq: legs that the terminal's executor has not reported past QUEUED."""
+    return f"{PREFIX}:rtss:outbox:{terminal_id}"
+
+
+def leg_seq(terminal_id: str) -> str:
+    """integer: the last leg number given to the terminal."""
+    return f"{PREFIX}:rtss:leg_seq:{terminal_id}"
+
+
+UNSETTLED = f"{PREFIX}:rtss:unsettled"  # zset order_id by deadline_ms: what the expiry flag looks at
+
+# --- RTRS: the result stream ---------------------------------------------------------------------------------------
+REPORTS = f"{PREFIX}:rtrs"  # stream; field `report`: messages.ExecutionReport as JSON
+
+# --- RTS: the trade state, as each executor last read it from its terminal ---------------------------------------------
+
+
+def account(terminal_id: str) -> str:
+    """string: messages.AccountState as JSON."""
+    return f"{PREFIX}:rts:account:{terminal_id}"
+
+
+def positions(terminal_id: str) -> str:
+    """string: JSON list of messages.PositionState."""
+    return f"{PREFIX}:rts:positions:{terminal_id}"
+
+
+def pending_orders(terminal_id: str) -> str:
+    """string: JSON list of messages.PendingOrderState."""
+    return f"{PREFIX}:rts:orders:{terminal_id}"
+
+
+RTS_CHANGES = f"{PREFIX}:rts:changes"  # channel: messages.TerminalUpdate as JSON, at each change and every 500 ms
+ACCOUNT_SNAPSHOTS = f"{PREFIX}:rts:snapshots"  # stream; field `account`: AccountState as JSON, every 5 minutes
+
+# --- RIS: the instance state ------------------------------------------------------------------------------------------
+
+
+def instance(terminal_id: str) -> str:
+    """hash: pid, state, epoch, journal_id, position (published), config_version, last_error, restarts, seen_ms,
+    latency_ms (last order's own time), broker_ms."""
+    return f"{PREFIX}:ris:{terminal_id}"
+
+
+# --- Configuration as published by the web process and the beat ---------------------------------------------------------
+CONFIGS = f"{PREFIX}:config"  # hash terminal_id -> messages.TerminalConfig as JSON
+CONFIG_VERSIONS = f"{PREFIX}:config:versions"  # hash terminal_id -> version (integer)
+MODES = f"{PREFIX}:modes"  # hash `global` | `terminal:<id>` -> ACTIVE | REDUCING | HALTED
+CONFIG_CHANGES = f"{PREFIX}:config:changes"  # channel: terminal_id, or `*` for modes
+
+# --- Tick Redis -----------------------------------------------------------------------------------------------------------
+SYMBOLS = f"{PREFIX}:symbols"  # hash symbol -> charts.messages.SymbolInfo as JSON
+LATEST_TICKS = f"{PREFIX}:ticks:latest"  # hash symbol -> charts.messages.Tick as JSON
+
+
+def ticks(symbol: str) -> str:
+    """stream, about 1,000 entries: fields time_ms, bid, ask."""
+    return f"{PREFIX}:ticks:{symbol}"
+
+
+def candles(symbol: str, seconds: int) -> str:
+    """stream of closed candles, bounded; field `candle`: charts.messages.Candle as JSON; id `<open_ms>-0`."""
+    return f"{PREFIX}:candles:{seconds}:{symbol}"
+
+
+def forming(symbol: str, seconds: int) -> str:
+    """string: the forming candle as JSON."""
+    return f"{PREFIX}:forming:{seconds}:{symbol}"
+
+
+def market_channel(symbol: str) -> str:
+    """channel on the tick Redis: charts.messages.MarketUpdate as JSON (tick, forming and closed candles)."""
+    return f"{PREFIX}:market:{symbol}"
+
+
+MARKET_PATTERN = f"{PREFIX}:market:*"
+
+
+def candle_cache(symbol: str, seconds: int) -> str:
+    """zset candle JSON by open_ms: older candles read from a terminal, expiring."""
+    return f"{PREFIX}:history:{seconds}:{symbol}"
+
+
+def candle_reply(request_id: str) -> str:
+    """list, expiring: a terminal's answer to a request for candles, pushed once."""
+    return f"{PREFIX}:history:reply:{request_id}"
+
+
+# --- Celery queues on the state Redis -------------------------------------------------------------------------------------
+
+
+def terminal_queue(terminal_id: str) -> str:
+    return f"terminal.{terminal_id}"
+
+
+HOUSEKEEPING_QUEUE = "housekeeping"  # beat's periodic tasks

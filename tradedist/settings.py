@@ -1,0 +1,162 @@
+"""The one settings file. Every variable it reads is explained in docs/configuration.md (a test compares).
+
+Executors and the paper broker read it too, without Django's own setup.
+"""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import dj_database_url
+
+from tradedist.env import envbool, envchoice, envint, envlist, envsecret, envstr
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(envstr("DATA_DIR", str(BASE_DIR / "data"))).resolve()
+SECRETS_DIR = DATA_DIR / "secrets"
+
+# --- Addresses. PORT is the page's; the others follow it, so that two checkouts run side by side ---------------------
+PORT = envint("PORT", 8000, low=1, high=65000)
+HOST = envstr("HOST", "127.0.0.1")
+STATE_PORT = envint("STATE_PORT", PORT + 1, low=1, high=65535)
+TICKS_PORT = envint("TICKS_PORT", PORT + 2, low=1, high=65535)
+PAPER_BROKER_PORT = envint("PAPER_BROKER_PORT", PORT + 3, low=1, high=65535)
+FLOWER_PORT = envint("FLOWER_PORT", PORT + 4, low=1, high=65535)
+FEED_PORT = envint("FEED_PORT", PORT + 5, low=1, high=65535)  # UDP and TCP
+TERMINALS_METRICS_PORT = envint("TERMINALS_METRICS_PORT", PORT + 6, low=1, high=65535)
+FEED_METRICS_PORT = envint("FEED_METRICS_PORT", PORT + 7, low=1, high=65535)
+SUPERVISOR_PORT = envint("SUPERVISOR_PORT", PORT + 8, low=1, high=65535)  # the process manager of `make run`
+
+# --- Secrets -----------------------------------------------------------------------------------------------------------
+SECRET_KEY = envsecret("SECRET_KEY", SECRETS_DIR)
+CREDENTIALS_KEY = envsecret("CREDENTIALS_KEY", SECRETS_DIR)  # seals the terminals' passwords
+WIRE_KEY = envsecret("WIRE_KEY", SECRETS_DIR)  # authenticates datagrams and frames between our processes
+REDIS_PASSWORD = envsecret("REDIS_PASSWORD", SECRETS_DIR)  # of the two embedded servers
+FLOWER_PASSWORD = envsecret("FLOWER_PASSWORD", SECRETS_DIR)
+INSTALLATION_ID = envsecret("INSTALLATION_ID", SECRETS_DIR)  # part of every magic: never change it
+METRICS_TOKEN = envstr("METRICS_TOKEN")
+
+# --- Redis ---------------------------------------------------------------------------------------------------------------
+EMBEDDED_STATE = not envstr("REDIS_STATE_URL")
+EMBEDDED_TICKS = not envstr("REDIS_TICKS_URL")
+REDIS_STATE_URL = envstr("REDIS_STATE_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{STATE_PORT}/0"
+REDIS_TICKS_URL = envstr("REDIS_TICKS_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{TICKS_PORT}/0"
+TICKS_MAXMEMORY_MB = envint("TICKS_MAXMEMORY_MB", 256, low=16)
+STATE_MAXMEMORY_MB = envint("STATE_MAXMEMORY_MB", 1024, low=16)
+
+# --- Paper broker -----------------------------------------------------------------------------------------------------------
+PAPER_BROKER_URL = envstr("PAPER_BROKER_URL", f"tcp://127.0.0.1:{PAPER_BROKER_PORT}")
+PAPER_BROKER_DIR = DATA_DIR / "paper-broker"
+
+# --- Orders (times in milliseconds). docs/configuration.md says what each protects against ------------------------------------
+MARKET_TTL_MS = envint("MARKET_TTL_MS", 5_000, low=100)
+CLOSE_TTL_MS = envint("CLOSE_TTL_MS", 86_400_000, low=100)
+MAX_TTL_MS = envint("MAX_TTL_MS", 86_400_000, low=100)
+ORDERS_PER_SECOND = envint("ORDERS_PER_SECOND", 10, low=1)  # accepted signals per user
+DISPATCH_GRACE_MS = envint("DISPATCH_GRACE_MS", 0)  # Celery tasks are published this long after accept
+OUTBOX_DRAIN_MS = envint("OUTBOX_DRAIN_MS", 250, low=10)  # the supervisor's drain of all terminals
+OWN_DRAIN_MS = envint("OWN_DRAIN_MS", 5_000, low=10)  # each executor's own drain
+ACCOUNT_SYNC_MS = envint("ACCOUNT_SYNC_MS", 500, low=10)
+CONFIG_POLL_MS = envint("CONFIG_POLL_MS", 500, low=10)
+SWEEP_GAP_MS = envint("SWEEP_GAP_MS", 5_000, low=1)  # between two clean sweeps
+SWEEP_SETTLE_MS = envint("SWEEP_SETTLE_MS", 15_000, low=1)  # after the terminal answers again
+SEND_LIMIT_S = envint("SEND_LIMIT_S", 30, low=1)  # a stuck broker call is killed after this
+INITIALIZE_LIMIT_S = envint("INITIALIZE_LIMIT_S", 120, low=1)
+HOST_ID = envstr("HOST_ID", "local")  # terminals are pinned to a host
+
+# --- Django --------------------------------------------------------------------------------------------------------------------
+DEBUG = envbool("DEBUG", False)
+SECURE = envbool("SECURE", False)  # set when served over TLS: secure cookies, HSTS, redirect
+ALLOWED_HOSTS = envlist("ALLOWED_HOSTS", ("localhost", "127.0.0.1", "[::1]"))
+CSRF_TRUSTED_ORIGINS = envlist("CSRF_TRUSTED_ORIGINS")
+ROOT_URLCONF = "tradedist.urls"
+ASGI_APPLICATION = "tradedist.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "executors",
+    "charts",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": dj_database_url.parse(envstr("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'tradedist.sqlite3'}"),
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 10,
+    }
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = DATA_DIR / "staticfiles"
+
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login/"
+SESSION_COOKIE_AGE = envint("SESSION_IDLE_S", 12 * 3600, low=60)
+SESSION_SAVE_EVERY_REQUEST = False
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = SECURE
+CSRF_COOKIE_SECURE = SECURE
+SECURE_SSL_REDIRECT = SECURE
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE
+SECURE_HSTS_PRELOAD = SECURE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if envbool("BEHIND_PROXY", False) else None
+X_FRAME_OPTIONS = "DENY"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- Logs ------------------------------------------------------------------------------------------------------------------------
+LOG_LEVEL = envchoice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+}
