@@ -1,0 +1,251 @@
+"""Accept: the one way in for signals, whatever socket, route or webhook they came by.
+
+Precedes: the executors, which are woken by a Celery task an order and find every leg in the outbox besides.
+Follows: the order socket and REST. A signal is recorded whole by one Lua call or not at all; a known signal_id is
+answered from its record before anything else is looked at.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import redis
+from asgiref.sync import sync_to_async
+from celery import current_app
+from django.conf import settings
+from pydantic import ValidationError
+
+from executors import grants
+from executors.errors import AcceptUnknown, Code, Refused
+from executors.messages import SIGNAL, CloseSignal, Leg, OpenSignal, Signal, SignalView
+from executors.state import Recorded, SignalStore, order_view
+from tradedist import keys
+from tradedist.clock import monotonic_ms, now_ms
+from tradedist.redis import async_state
+
+logger = logging.getLogger(__name__)
+
+EXECUTE_TASK = "executors.tasks.execute_order"
+CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
+BUCKETS = 10_000  # users whose rate is remembered at once
+
+
+class Sender(Protocol):
+    """The user who sends; Django's user model fits."""
+
+    pk: Any
+
+    def get_username(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    view: SignalView
+    created: bool  # False: the id was known, the view is its record
+
+
+async def accept(body: Any, user: Any, *, source: str) -> Accepted:
+    """Record a signal and wake its executors.
+
+    Raises Refused (with code, sentence and HTTP status) or AcceptUnknown. Cancelling the caller after the store was
+    asked neither undoes nor halves anything: the record and the wake-ups go on.
+    """
+    received_ms = now_ms()
+    try:
+        signal = parse(body)
+        ttl_ms = time_to_live(signal)
+        targets = await sync_to_async(grants.resolve_targets)(user, signal.targets)
+        _rate.take(user.pk)
+    except Refused as refused:
+        known = await _answer_known(body, user)
+        if known is None:
+            raise
+        if isinstance(known, Accepted):
+            return known
+        raise known from refused
+    return await asyncio.shield(
+        asyncio.ensure_future(_record(signal, user, targets, ttl_ms, source=source, received_ms=received_ms))
+    )
+
+
+def parse(body: Any) -> Signal:
+    try:
+        return SIGNAL.validate_python(body)
+    except ValidationError as error:
+        raise Refused(Code.INVALID, describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first few faults as one sentence each, with where they are."""
+    parts = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
+        where = ".".join(str(part) for part in fault["loc"] if part not in ("open", "close"))
+        parts.append(f"{where}: {fault['msg']}" if where else fault["msg"])
+    return "; ".join(parts)
+
+
+def time_to_live(signal: Signal) -> int:
+    default = settings.CLOSE_TTL_MS if isinstance(signal, CloseSignal) else settings.MARKET_TTL_MS
+    ttl_ms = min(signal.ttl_ms or default, settings.MAX_TTL_MS)
+    if signal.age_ms >= ttl_ms:
+        raise Refused(
+            Code.TOO_OLD,
+            f"The signal is {signal.age_ms} ms old and may live {ttl_ms} ms. Decide anew and send a new signal_id.",
+        )
+    return int(ttl_ms)
+
+
+async def _answer_known(body: Any, user: Any) -> Accepted | Refused | None:
+    """What the record of a refused signal's id says; None when the id is new or no id."""
+    signal_id = body.get("signal_id") if isinstance(body, dict) else None
+    if not isinstance(signal_id, str) or len(signal_id) != 36:
+        return None
+    try:
+        record = await store().known(signal_id)
+    except redis.RedisError:
+        return None  # the refusal stands: nothing was asked of the store but to look
+    if not record:
+        return None
+    if record["user_id"] != str(user.pk):
+        return _conflict(foreign=True)
+    try:
+        same = SIGNAL.validate_python(body).digest() == record["digest"]
+    except ValidationError:
+        same = False
+    if not same:
+        return _conflict(foreign=False)
+    view = await store().view(signal_id)
+    return Accepted(view, created=False) if view else None
+
+
+def _conflict(*, foreign: bool) -> Refused:
+    del foreign  # the same words for both: an id that is somebody else's tells nothing
+    return Refused(
+        Code.SIGNAL_CONFLICT,
+        "This signal_id is taken by a signal that differs. Make a new signal_id for a new wish.",
+        409,
+    )
+
+
+async def _record(
+    signal: Signal, user: Any, targets: list[tuple[str, int]], ttl_ms: int, *, source: str, received_ms: int
+) -> Accepted:
+    try:
+        recorded = await store().record(
+            signal,
+            targets=targets,
+            user_id=user.pk,
+            username=user.get_username(),
+            source=source,
+            ttl_ms=ttl_ms,
+            received_ms=received_ms,
+        )
+        if recorded.status == "KNOWN":
+            view = await store().view(signal.signal_id)
+            if view is None:
+                raise AcceptUnknown
+            return Accepted(view, created=False)
+    except redis.RedisError as error:
+        logger.warning("the state Redis did not answer accept: %s", error, extra={"signal_id": signal.signal_id})
+        raise AcceptUnknown from error
+    if recorded.status != "CREATED":
+        raise _conflict(foreign=recorded.status == "FOREIGN")
+    _wake(recorded)
+    return Accepted(_created_view(signal, user, source, recorded), created=True)
+
+
+def _created_view(signal: Signal, user: Any, source: str, recorded: Recorded) -> SignalView:
+    return SignalView(
+        signal_id=signal.signal_id,
+        action=signal.action,
+        signal=signal,
+        user=user.get_username(),
+        source=source,
+        accepted_ms=recorded.accepted_ms,
+        deadline_ms=recorded.deadline_ms,
+        orders=[order_view(report, "0") for report in recorded.reports],
+    )
+
+
+# --- Wake-ups --------------------------------------------------------------------------------------------------------
+
+_publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
+_wakes: set[asyncio.Task[None]] = set()
+MAX_PENDING_WAKES = 1000  # beyond it the outbox alone wakes the executors
+
+
+def _wake(recorded: Recorded) -> None:
+    if len(_wakes) >= MAX_PENDING_WAKES:
+        logger.warning("too many Celery publications pending; the outbox wakes the executors")
+        return
+    task = asyncio.ensure_future(_publish_later(recorded.legs))
+    _wakes.add(task)
+    task.add_done_callback(_wakes.discard)
+
+
+async def _publish_later(legs: tuple[str, ...]) -> None:
+    if settings.DISPATCH_GRACE_MS:
+        await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000)
+    await asyncio.get_running_loop().run_in_executor(_publisher, publish_tasks, legs)
+
+
+def publish_tasks(legs: tuple[str, ...]) -> None:
+    """One Celery task an order, on its terminal's queue. A failure is only logged: the outbox has the leg."""
+    try:
+        with current_app.producer_pool.acquire(block=True, timeout=2) as producer:
+            for text in legs:
+                leg = Leg.model_validate_json(text)
+                current_app.send_task(
+                    EXECUTE_TASK,
+                    args=[text],
+                    argsrepr=repr(leg.order_id),
+                    kwargsrepr="",
+                    task_id=leg.order_id,
+                    queue=keys.terminal_queue(leg.terminal_id),
+                    priority=OPEN_PRIORITY if isinstance(leg.signal, OpenSignal) else CLOSE_PRIORITY,
+                    producer=producer,
+                    retry=False,
+                )
+    except Exception:  # whatever the broker library raises, the order goes on by the outbox
+        logger.exception("Celery tasks could not be published", extra={"action": "wake"})
+
+
+# --- Per process state ------------------------------------------------------------------------------------------------
+
+
+class RateBuckets:
+    """Token buckets, one a user, of `ORDERS_PER_SECOND` with one second's burst; bounded."""
+
+    def __init__(self, size: int = BUCKETS) -> None:
+        self._size = size
+        self._buckets: OrderedDict[Any, tuple[float, float]] = OrderedDict()
+
+    def take(self, user_id: Any) -> None:
+        rate = float(settings.ORDERS_PER_SECOND)
+        now = monotonic_ms()
+        tokens, at = self._buckets.pop(user_id, (rate, now))
+        tokens = min(rate, tokens + (now - at) / 1000 * rate)
+        if tokens < 1:
+            self._buckets[user_id] = (tokens, now)
+            raise Refused(
+                Code.RATE_LIMITED, f"At most {rate:g} signals a second are accepted. Wait and send it again.", 429
+            )
+        self._buckets[user_id] = (tokens - 1, now)
+        while len(self._buckets) > self._size:
+            self._buckets.popitem(last=False)
+
+
+_rate = RateBuckets()
+_stores: dict[int, SignalStore] = {}
+
+
+def store() -> SignalStore:
+    """The event loop's own client: connections belong to the loop that made them."""
+    loop = id(asyncio.get_running_loop())
+    if loop not in _stores:
+        _stores.clear()  # tests run many loops after one another; a process of ours has one
+        _stores[loop] = SignalStore(async_state())
+    return _stores[loop]

@@ -1,0 +1,49 @@
+-- Records a signal, its legs and their outbox entries in one step, or answers what is known of the id.
+--
+-- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream; then for each leg: order, outbox, leg counter
+-- ARGV  1 signal_id  2 body (JSON)  3 digest  4 user_id  5 username  6 source  7 ttl_ms  8 age_ms
+--       9 action  10 symbol  11 side ("" = none)  12 lots ("" = none)  13 received_ms  then for each leg:
+--       order_id, terminal_id, epoch
+-- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
+
+local known = redis.call('HMGET', KEYS[1], 'digest', 'user_id')
+if known[1] then
+  if known[2] ~= ARGV[4] then return { 'FOREIGN' } end
+  if known[1] ~= ARGV[3] then return { 'CONFLICT' } end
+  return { 'KNOWN' }
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local accepted = string.format('%.0f', now)
+local deadline = string.format('%.0f', now + tonumber(ARGV[7]) - tonumber(ARGV[8]))
+local trace = '{"received":' .. ARGV[13] .. ',"accepted":' .. accepted .. '}'
+local answer = { 'CREATED', accepted, deadline }
+local order_ids = {}
+
+for i = 0, (#KEYS - 4) / 3 - 1 do
+  local order_key, outbox, counter = KEYS[5 + i * 3], KEYS[6 + i * 3], KEYS[7 + i * 3]
+  local order_id, terminal_id, epoch = ARGV[14 + i * 3], ARGV[15 + i * 3], ARGV[16 + i * 3]
+  local seq = string.format('%.0f', redis.call('INCR', counter))
+  local leg = '{"signal":' .. ARGV[2] .. ',"digest":"' .. ARGV[3] .. '","terminal_id":"' .. terminal_id
+    .. '","epoch":' .. epoch .. ',"leg_seq":' .. seq .. ',"accepted_ms":' .. accepted
+    .. ',"deadline_ms":' .. deadline .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'
+  local side = ARGV[11] == '' and 'null' or '"' .. ARGV[11] .. '"'
+  local lots = ARGV[12] == '' and '0' or ARGV[12]
+  local report = '{"order_id":"' .. order_id .. '","signal_id":"' .. ARGV[1] .. '","terminal_id":"' .. terminal_id
+    .. '","report_seq":0,"state":"QUEUED","action":"' .. ARGV[9] .. '","symbol":"' .. ARGV[10] .. '","side":' .. side
+    .. ',"lots":"' .. lots .. '","time_ms":' .. accepted .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'
+  redis.call('HSET', order_key, 'leg', leg, 'state', 'QUEUED', 'report_seq', '0', 'report', report, 'overdue', '0')
+  redis.call('ZADD', outbox, seq, order_id)
+  redis.call('ZADD', KEYS[3], deadline, order_id)
+  redis.call('XADD', KEYS[4], '*', 'report', report)
+  order_ids[#order_ids + 1] = '"' .. order_id .. '"'
+  answer[#answer + 1] = leg
+  answer[#answer + 1] = report
+end
+
+redis.call('HSET', KEYS[1], 'body', ARGV[2], 'digest', ARGV[3], 'user_id', ARGV[4], 'username', ARGV[5],
+  'source', ARGV[6], 'accepted_ms', accepted, 'deadline_ms', deadline,
+  'orders', '[' .. table.concat(order_ids, ',') .. ']')
+redis.call('ZADD', KEYS[2], accepted, ARGV[1])
+return answer

@@ -1,0 +1,206 @@
+"""RTSS, RTRS and RIS: every write of the executors app to the state Redis.
+
+Precedes: the sockets and REST read what is written here. Follows: dispatch (accept) and the executors' link (publish).
+Both writes are Lua scripts keyed by ids, so that running one twice changes nothing; redis-py loads them again by
+itself when the server has forgotten them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+
+from executors.messages import ExecutionReport, Leg, OpenSignal, OrderView, Signal, SignalView
+from executors.orders import SETTLED, order_id
+from tradedist import keys
+
+LUA = Path(__file__).parent / "lua"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the store said of a signal. `legs` and `reports` are set only when it is new."""
+
+    status: str  # CREATED, KNOWN, CONFLICT, FOREIGN
+    accepted_ms: int = 0
+    deadline_ms: int = 0
+    legs: tuple[str, ...] = ()  # messages.Leg as JSON
+    reports: tuple[str, ...] = ()
+
+
+class SignalStore:
+    """The web processes' side: accept, and what is known of a signal."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._redis = client
+        self._accept = client.register_script((LUA / "accept.lua").read_text())
+
+    async def record(
+        self,
+        signal: Signal,
+        *,
+        targets: Sequence[tuple[str, int]],
+        user_id: int,
+        username: str,
+        source: str,
+        ttl_ms: int,
+        received_ms: int,
+    ) -> Recorded:
+        """One Lua call. `targets`: (terminal_id, epoch). Raises redis.RedisError: then nothing is known."""
+        signal_id = signal.signal_id
+        names = [keys.signal(signal_id), keys.SIGNALS, keys.UNSETTLED, keys.REPORTS]
+        side, lots = "", ""
+        if isinstance(signal, OpenSignal):
+            side, lots = signal.side, format(signal.lots, "f")
+        args: list[str | int] = [
+            signal_id,
+            signal.model_dump_json(exclude_none=True),
+            signal.digest(),
+            user_id,
+            username,
+            source,
+            ttl_ms,
+            signal.age_ms,
+            signal.action,
+            signal.symbol or "",
+            side,
+            lots,
+            received_ms,
+        ]
+        for terminal_id, epoch in targets:
+            leg_id = order_id(signal_id, terminal_id)
+            names += [keys.order(leg_id), keys.outbox(terminal_id), keys.leg_seq(terminal_id)]
+            args += [leg_id, terminal_id, epoch]
+        answer = cast(list[str], await self._accept(keys=names, args=args))
+        if answer[0] != "CREATED":
+            return Recorded(answer[0])
+        return Recorded(
+            "CREATED",
+            accepted_ms=int(answer[1]),
+            deadline_ms=int(answer[2]),
+            legs=tuple(answer[3::2]),
+            reports=tuple(answer[4::2]),
+        )
+
+    async def known(self, signal_id: str) -> dict[str, str]:
+        """The signal's record, empty when there is none."""
+        return cast(dict[str, str], await cast(Any, self._redis.hgetall(keys.signal(signal_id))))
+
+    async def view(self, signal_id: str, visible: frozenset[str] | set[str] | None = None) -> SignalView | None:
+        """The signal with those of its orders whose terminal is in `visible` (None = all)."""
+        record = await self.known(signal_id)
+        if not record:
+            return None
+        order_ids = [name for name in json.loads(record["orders"])]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in order_ids:
+                pipe.hmget(keys.order(name), ["report", "overdue"])
+            rows = await pipe.execute()
+        orders = [order_view(row[0], row[1]) for row in rows if row[0]]
+        return signal_view(
+            record, [order for order in orders if visible is None or order.terminal_id in visible], signal_id
+        )
+
+
+def order_view(report_json: str, overdue: str | None) -> OrderView:
+    report = ExecutionReport.model_validate_json(report_json)
+    return OrderView(
+        order_id=report.order_id,
+        terminal_id=report.terminal_id,
+        state=report.state,
+        overdue=overdue == "1",
+        report=report,
+    )
+
+
+def signal_view(record: dict[str, str], orders: list[OrderView], signal_id: str) -> SignalView:
+    body = json.loads(record["body"])
+    return SignalView.model_validate(
+        {
+            "signal_id": signal_id,
+            "action": body["action"],
+            "signal": body,
+            "user": record["username"],
+            "source": record["source"],
+            "accepted_ms": int(record["accepted_ms"]),
+            "deadline_ms": int(record["deadline_ms"]),
+            "orders": orders,
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JournalReport:
+    """A report as the journal holds it."""
+
+    position: int
+    report: ExecutionReport
+    report_json: str
+    leg_json: str
+    deadline_ms: int
+
+
+class ExecutorStore:
+    """An executor's side of the state Redis. One thread owns it. Every method may raise redis.RedisError."""
+
+    def __init__(self, client: "redis.Redis", terminal_id: str) -> None:
+        self.redis = client
+        self.terminal_id = terminal_id
+        self._publish = client.register_script((LUA / "publish.lua").read_text())
+
+    def publish(self, journal_id: str, epoch: int, reports: Sequence[JournalReport]) -> int:
+        """Merges reports (in journal order, at most some hundreds) forward; returns how many were new."""
+        names = [keys.REPORTS, keys.instance(self.terminal_id), keys.UNSETTLED, keys.outbox(self.terminal_id)]
+        args: list[str | int] = [journal_id, epoch]
+        for item in reports:
+            report = item.report
+            names.append(keys.order(report.order_id))
+            args += [
+                report.order_id,
+                report.report_seq,
+                report.state,
+                int(report.state in SETTLED),
+                item.position,
+                item.deadline_ms,
+                item.report_json,
+                item.leg_json,
+            ]
+        return int(cast(int, self._publish(keys=names, args=args)))
+
+    def published(self) -> tuple[str, int]:
+        """(journal_id, position) as Redis has them; ("", 0) when it knows nothing."""
+        row = cast(
+            list[str | None], self.redis.hmget(keys.instance(self.terminal_id), ["journal_id", "position"])
+        )
+        return row[0] or "", int(row[1] or 0)
+
+    def waiting_legs(self, limit: int = 500) -> list[Leg]:
+        """The oldest legs in the outbox, by leg_seq."""
+        order_ids = cast(list[str], self.redis.zrange(keys.outbox(self.terminal_id), 0, limit - 1))
+        if not order_ids:
+            return []
+        pipe = self.redis.pipeline(transaction=False)
+        for name in order_ids:
+            pipe.hget(keys.order(name), "leg")
+        return [Leg.model_validate_json(row) for row in pipe.execute() if row]
+
+    def unsettled_legs(self) -> list[tuple[Leg, str, int]]:
+        """(leg, state, report_seq) of every order of this terminal that Redis shows unsettled."""
+        suffix = f":{self.terminal_id}"
+        order_ids = [
+            name for name in cast(list[str], self.redis.zrange(keys.UNSETTLED, 0, -1)) if name.endswith(suffix)
+        ]
+        pipe = self.redis.pipeline(transaction=False)
+        for name in order_ids:
+            pipe.hmget(keys.order(name), ["leg", "state", "report_seq"])
+        return [
+            (Leg.model_validate_json(leg), state, int(seq)) for leg, state, seq in pipe.execute() if leg is not None
+        ]
+
+    def time_ms(self) -> int:
+        seconds, micros = cast(tuple[int, int], self.redis.time())
+        return seconds * 1000 + micros // 1000

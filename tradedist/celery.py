@@ -1,0 +1,62 @@
+"""The Celery application: JSON only, one queue per terminal, a queue for the beat's housekeeping.
+
+Celery on Redis may lose a message (it pops first and notes it as unacknowledged later), so that a task is only a
+wake-up and a record here: the outbox in RTSS is the truth, and the executor's journal makes a second delivery harmless.
+"""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradedist.settings")
+
+from django.conf import settings  # noqa: E402  (the settings module must be named first)
+
+from tradedist import keys  # noqa: E402
+
+app = Celery("tradedist", broker=settings.REDIS_STATE_URL, set_as_current=True)
+app.conf.update(
+    imports=["executors.tasks"],
+    task_serializer="json",
+    accept_content=["json"],
+    result_accept_content=["json"],
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_default_queue=keys.HOUSEKEEPING_QUEUE,
+    task_queues=[Queue(keys.HOUSEKEEPING_QUEUE)],
+    task_create_missing_queues=True,
+    task_send_sent_event=False,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=True,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    event_queue_expires=60,
+    event_queue_ttl=30,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,
+    broker_transport_options={
+        "socket_timeout": 2,
+        "socket_connect_timeout": 0.5,
+        "socket_keepalive": True,
+        "health_check_interval": 1,
+        # a task of ours waits for an order at most a minute; a message given out twice is harmless
+        "visibility_timeout": 120,
+    },
+    timezone="UTC",
+    beat_schedule={
+        "flag-overdue": {"task": "executors.tasks.flag_overdue", "schedule": 1.0, "options": {"expires": 10}},
+        "snapshot-accounts": {
+            "task": "executors.tasks.snapshot_accounts",
+            "schedule": 300.0,
+            "options": {"expires": 120},
+        },
+        "publish-configuration": {
+            "task": "executors.tasks.publish_configuration",
+            "schedule": 30.0,
+            "options": {"expires": 30},
+        },
+    },
+)
