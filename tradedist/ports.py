@@ -1,0 +1,56 @@
+"""Ports on this machine: is one free, who holds it, where are several free in a row.
+
+Precedes: `running`, which refuses to start on a busy port, and the tests, which take free ones.
+"""
+
+import random
+import socket
+from contextlib import closing
+
+import psutil
+
+# Below the range from which Linux gives ports to outgoing connections, so that none of those is in the way.
+LOWEST, HIGHEST = 15_000, 32_000
+
+
+def is_free(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
+    """Whether a server could listen there now. A closed connection's wait (TIME_WAIT) does not count."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, kind)) as probe:
+        if kind == socket.SOCK_STREAM:
+            # Only for TCP: with it two UDP sockets may share a port without anyone noticing.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            if kind == socket.SOCK_STREAM:
+                probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_block(count: int) -> int:
+    """The first of `count` ports in a row that are all free now, for TCP and UDP."""
+    for _ in range(500):
+        first = random.randrange(LOWEST, HIGHEST - count)
+        block = range(first, first + count)
+        if all(is_free(port) and is_free(port, kind=socket.SOCK_DGRAM) for port in block):
+            return first
+    raise OSError(f"no {count} free ports in a row between {LOWEST} and {HIGHEST}")
+
+
+def holder(port: int) -> str:
+    """Who listens on the port, for a message: `valkey-server (pid 12)`, or empty when it may not be known."""
+    try:
+        connections = psutil.net_connections(kind="inet")
+    except psutil.AccessDenied:  # macOS shows other processes' sockets to root only
+        return ""
+    for connection in connections:
+        listens = connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+        if not listens or not connection.laddr or connection.laddr.port != port or connection.pid is None:
+            continue
+        try:
+            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+        except psutil.Error:
+            return f"pid {connection.pid}"
+    return ""
