@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from tradedist.embedded import EmbeddedValkey
 from tradedist.ports import free_block
-from tradedist.processes import die_with_parent
+from tradedist.child import die_with_parent
 
 START_LIMIT_S = 10.0
 
@@ -62,10 +62,10 @@ class Valkey:
 
     def start(self) -> "Valkey":
         """Returns when the server answers, its files loaded."""
-        command = self.server.prepare()
+        self.server.prepare()
         with (self.server.directory / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                self.server.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

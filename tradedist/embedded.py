@@ -78,10 +78,12 @@ class EmbeddedValkey:
             }
         return shared | {"maxmemory-policy": "allkeys-lru", "appendonly": "no"}
 
-    def prepare(self) -> list[str]:
-        """Write the configuration, readable by this user only, and return the command that serves it."""
+    def prepare(self) -> None:
+        """Write the configuration, readable by this user only."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = "".join(f"{name} {value}\n" for name, value in self.settings().items())
         self.config_path.touch(mode=0o600)
         self.config_path.write_text(lines)
+
+    def command(self) -> list[str]:
         return [str(binary()), str(self.config_path)]

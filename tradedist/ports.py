@@ -9,20 +9,22 @@ from contextlib import closing
 
 import psutil
 
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+
 # Below the range from which Linux gives ports to outgoing connections, so that none of those is in the way.
 LOWEST, HIGHEST = 15_000, 32_000
 
 
-def is_free(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
+def is_free(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = TCP) -> bool:
     """Whether a server could listen there now. A closed connection's wait (TIME_WAIT) does not count."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with closing(socket.socket(family, kind)) as probe:
-        if kind == socket.SOCK_STREAM:
+        if kind == TCP:
             # Only for TCP: with it two UDP sockets may share a port without anyone noticing.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-            if kind == socket.SOCK_STREAM:
+            if kind == TCP:
                 probe.listen(1)
         except OSError:
             return False
@@ -34,7 +36,7 @@ def free_block(count: int) -> int:
     for _ in range(500):
         first = random.randrange(LOWEST, HIGHEST - count)
         block = range(first, first + count)
-        if all(is_free(port) and is_free(port, kind=socket.SOCK_DGRAM) for port in block):
+        if all(is_free(port) and is_free(port, kind=UDP) for port in block):
             return first
     raise OSError(f"no {count} free ports in a row between {LOWEST} and {HIGHEST}")
 
@@ -46,7 +48,7 @@ def holder(port: int) -> str:
     except psutil.AccessDenied:  # macOS shows other processes' sockets to root only
         return ""
     for connection in connections:
-        listens = connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+        listens = connection.status == psutil.CONN_LISTEN or connection.type == UDP
         if not listens or not connection.laddr or connection.laddr.port != port or connection.pid is None:
             continue
         try:

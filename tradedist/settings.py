@@ -26,16 +26,17 @@ TERMINALS_METRICS_PORT = envint("TERMINALS_METRICS_PORT", PORT + 6, low=1, high=
 FEED_METRICS_PORT = envint("FEED_METRICS_PORT", PORT + 7, low=1, high=65535)
 SUPERVISOR_PORT = envint("SUPERVISOR_PORT", PORT + 8, low=1, high=65535)  # the process manager of `make run`
 
-# --- Secrets -----------------------------------------------------------------------------------------------------------
+# --- Secrets ---
 SECRET_KEY = envsecret("SECRET_KEY", SECRETS_DIR)
 CREDENTIALS_KEY = envsecret("CREDENTIALS_KEY", SECRETS_DIR)  # seals the terminals' passwords
 WIRE_KEY = envsecret("WIRE_KEY", SECRETS_DIR)  # authenticates datagrams and frames between our processes
 REDIS_PASSWORD = envsecret("REDIS_PASSWORD", SECRETS_DIR)  # of the two embedded servers
 FLOWER_PASSWORD = envsecret("FLOWER_PASSWORD", SECRETS_DIR)
+SUPERVISOR_PASSWORD = envsecret("SUPERVISOR_PASSWORD", SECRETS_DIR)  # of the process manager of `make run`
 INSTALLATION_ID = envsecret("INSTALLATION_ID", SECRETS_DIR)  # part of every magic: never change it
 METRICS_TOKEN = envstr("METRICS_TOKEN")
 
-# --- Redis ---------------------------------------------------------------------------------------------------------------
+# --- Redis ---
 EMBEDDED_STATE = not envstr("REDIS_STATE_URL")
 EMBEDDED_TICKS = not envstr("REDIS_TICKS_URL")
 REDIS_STATE_URL = envstr("REDIS_STATE_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{STATE_PORT}/0"
@@ -43,11 +44,12 @@ REDIS_TICKS_URL = envstr("REDIS_TICKS_URL") or f"redis://:{quote(REDIS_PASSWORD)
 TICKS_MAXMEMORY_MB = envint("TICKS_MAXMEMORY_MB", 256, low=16)
 STATE_MAXMEMORY_MB = envint("STATE_MAXMEMORY_MB", 1024, low=16)
 
-# --- Paper broker -----------------------------------------------------------------------------------------------------------
+# --- Paper broker ---
+EMBEDDED_PAPER_BROKER = not envstr("PAPER_BROKER_URL")
 PAPER_BROKER_URL = envstr("PAPER_BROKER_URL", f"tcp://127.0.0.1:{PAPER_BROKER_PORT}")
 PAPER_BROKER_DIR = DATA_DIR / "paper-broker"
 
-# --- Orders (times in milliseconds). docs/configuration.md says what each protects against ------------------------------------
+# --- Orders (times in milliseconds). docs/configuration.md says what each protects against ---
 MARKET_TTL_MS = envint("MARKET_TTL_MS", 5_000, low=100)
 CLOSE_TTL_MS = envint("CLOSE_TTL_MS", 86_400_000, low=100)
 MAX_TTL_MS = envint("MAX_TTL_MS", 86_400_000, low=100)
@@ -59,11 +61,13 @@ ACCOUNT_SYNC_MS = envint("ACCOUNT_SYNC_MS", 500, low=10)
 CONFIG_POLL_MS = envint("CONFIG_POLL_MS", 500, low=10)
 SWEEP_GAP_MS = envint("SWEEP_GAP_MS", 5_000, low=1)  # between two clean sweeps
 SWEEP_SETTLE_MS = envint("SWEEP_SETTLE_MS", 15_000, low=1)  # after the terminal answers again
+BREAKER_UNKNOWN = envint("BREAKER_UNKNOWN", 3)  # orders of unknown outcome at once that hold opens; 0 = off
+BREAKER_REJECTIONS = envint("BREAKER_REJECTIONS", 5)  # rejections within a minute that do the same; 0 = off
 SEND_LIMIT_S = envint("SEND_LIMIT_S", 30, low=1)  # a stuck broker call is killed after this
 INITIALIZE_LIMIT_S = envint("INITIALIZE_LIMIT_S", 120, low=1)
 HOST_ID = envstr("HOST_ID", "local")  # terminals are pinned to a host
 
-# --- Django --------------------------------------------------------------------------------------------------------------------
+# --- Django ---
 DEBUG = envbool("DEBUG", False)
 SECURE = envbool("SECURE", False)  # set when served over TLS: secure cookies, HSTS, redirect
 ALLOWED_HOSTS = envlist("ALLOWED_HOSTS", ("localhost", "127.0.0.1", "[::1]"))
@@ -151,7 +155,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-# --- Logs ------------------------------------------------------------------------------------------------------------------------
+# --- Logs ---
 LOG_LEVEL = envchoice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,

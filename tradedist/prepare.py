@@ -1,0 +1,23 @@
+"""Prepares the database and the static files of a run: migrations, the demo, what WhiteNoise serves.
+
+Follows `running`, which calls it between the start of the stores and of everything that needs the database.
+"""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradedist.settings")
+    import django
+    from django.core.management import call_command, get_commands
+
+    django.setup()
+    call_command("migrate", interactive=False, verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    if "seed_demo" in get_commands():
+        call_command("seed_demo")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
