@@ -149,7 +149,9 @@ async def _record(
                 raise AcceptUnknown
             return Accepted(view, created=False)
     except redis.RedisError as error:
-        logger.warning("the state Redis did not answer accept: %s", error, extra={"signal_id": signal.signal_id})
+        logger.warning(
+            "the state Redis did not answer accept: %s", error, extra={"signal_id": signal.signal_id}
+        )
         raise AcceptUnknown from error
     if recorded.status != "CREATED":
         raise _conflict(foreign=recorded.status == "FOREIGN")
@@ -170,7 +172,7 @@ def _created_view(signal: Signal, user: Any, source: str, recorded: Recorded) ->
     )
 
 
-# --- Wake-ups --------------------------------------------------------------------------------------------------------
+# --- Wake-ups ---
 
 _publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
 _wakes: set[asyncio.Task[None]] = set()
@@ -213,7 +215,7 @@ def publish_tasks(legs: tuple[str, ...]) -> None:
         logger.exception("Celery tasks could not be published", extra={"action": "wake"})
 
 
-# --- Per process state ------------------------------------------------------------------------------------------------
+# --- Per process state ---
 
 
 class RateBuckets:
@@ -231,7 +233,9 @@ class RateBuckets:
         if tokens < 1:
             self._buckets[user_id] = (tokens, now)
             raise Refused(
-                Code.RATE_LIMITED, f"At most {rate:g} signals a second are accepted. Wait and send it again.", 429
+                Code.RATE_LIMITED,
+                f"At most {rate:g} signals a second are accepted. Wait and send it again.",
+                429,
             )
         self._buckets[user_id] = (tokens - 1, now)
         while len(self._buckets) > self._size:

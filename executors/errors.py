@@ -1,10 +1,10 @@
 """What can go wrong, by who must act. Every code a user can meet is in `Code` and in docs/errors.md (a test compares).
 
-    TradedistError
-    ├── Refused            the sender: the request was not accepted; says what to change (has a `Code`)
-    ├── AcceptUnknown      the sender: whether it was accepted is not known; send the same signal_id again
-    └── TerminalError      the executor: a terminal's query failed (None is not an empty tuple)
-        └── TerminalUnavailable   provably nothing was sent: no connection before the call
+TradedistError
+├── Refused            the sender: the request was not accepted; says what to change (has a `Code`)
+├── AcceptUnknown      the sender: whether it was accepted is not known; send the same signal_id again
+└── TerminalError      the executor: a terminal's query failed (None is not an empty tuple)
+    └── TerminalUnavailable   provably nothing was sent: no connection before the call
 """
 
 from enum import StrEnum

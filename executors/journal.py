@@ -4,6 +4,20 @@ Precedes: publishing to Redis. Follows: every decision of execution. WAL with sy
 is on disk. Only the executor's own thread writes; the publisher reads through a connection of its own.
 """
 
+import contextlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+from executors.legs import JournalReport, LegRow, RequestRow
+from executors.messages import ExecutionReport, Leg
+from executors.orders import SETTLED, OrderState, Outcome
+
+SCHEMA_VERSION = "1"
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (
     key   TEXT PRIMARY KEY,
@@ -25,7 +39,7 @@ CREATE TABLE IF NOT EXISTS legs (
     received_ms  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS legs_open ON legs(open) WHERE open = 1;
-CREATE UNIQUE INDEX IF NOT EXISTS legs_seq ON legs(epoch, leg_seq);
+CREATE INDEX IF NOT EXISTS legs_seq ON legs(epoch, leg_seq);
 
 CREATE TABLE IF NOT EXISTS requests (
     order_id    TEXT NOT NULL REFERENCES legs(order_id),
@@ -52,3 +66,228 @@ CREATE TABLE IF NOT EXISTS reports (
     UNIQUE (order_id, report_seq)
 ) STRICT;
 """
+
+
+class JournalError(Exception):
+    """The journal cannot be used: another terminal's, another installation's, or damaged."""
+
+
+class Journal:
+    """Opened and written by one thread. Every method that changes something returns after its commit is on disk."""
+
+    def __init__(self, path: Path, *, installation: str, terminal_id: str) -> None:
+        """Opens or makes the file. Raises JournalError when it belongs to something else or is damaged."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._db.execute("PRAGMA wal_autocheckpoint=4000")
+            self._db.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise JournalError(f"{path} cannot be opened as a journal: {error}") from error
+        self.fresh = self._meta("journal_id") is None
+        with self._commit():
+            for key, value in {
+                "journal_id": secrets.token_hex(8),
+                "installation": installation,
+                "terminal_id": terminal_id,
+                "schema_version": SCHEMA_VERSION,
+            }.items():
+                self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+        for key, wanted in (
+            ("installation", installation),
+            ("terminal_id", terminal_id),
+            ("schema_version", SCHEMA_VERSION),
+        ):
+            if (found := self._meta(key)) != wanted:
+                raise JournalError(f"{path} has {key} {found}, wanted {wanted}: it is another journal")
+        self.journal_id = str(self._meta("journal_id"))
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def position(self) -> int:
+        """The newest report's position, 0 when there is none."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'reports'").fetchone()
+        return int(row[0]) if row else 0
+
+    def last_seq(self, epoch: int) -> int:
+        """The highest leg_seq of the epoch in the journal."""
+        row = self._db.execute("SELECT max(leg_seq) FROM legs WHERE epoch = ?", (epoch,)).fetchone()
+        return int(row[0] or 0)
+
+    def get(self, order_id: str) -> LegRow | None:
+        row = self._db.execute(
+            "SELECT leg, state, wanted_lots, filled_lots, plan, report_seq, received_ms FROM legs"
+            " WHERE order_id = ?",
+            (order_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        found = LegRow(
+            leg=Leg.model_validate_json(row[0]),
+            state=OrderState(row[1]),
+            wanted_lots=Decimal(row[2]),
+            filled_lots=Decimal(row[3]),
+            plan=json.loads(row[4]),
+            report_seq=row[5],
+            received_ms=row[6],
+        )
+        for item in self._db.execute(
+            "SELECT n, magic, request, lots, intent_ms, outcome, filled_lots, price, retcode, result, result_ms"
+            " FROM requests WHERE order_id = ? ORDER BY n",
+            (order_id,),
+        ):
+            found.requests.append(
+                RequestRow(
+                    n=item[0],
+                    magic=item[1],
+                    request=json.loads(item[2]),
+                    lots=Decimal(item[3]),
+                    intent_ms=item[4],
+                    outcome=Outcome(item[5]),
+                    filled_lots=Decimal(item[6]),
+                    price=Decimal(item[7]),
+                    retcode=item[8],
+                    result=json.loads(item[9]),
+                    result_ms=item[10],
+                )
+            )
+        return found
+
+    def open_orders(self) -> list[LegRow]:
+        """Every order that is not settled, oldest first."""
+        rows = self._db.execute("SELECT order_id FROM legs WHERE open = 1 ORDER BY epoch, leg_seq").fetchall()
+        return [row for (order_id,) in rows if (row := self.get(order_id)) is not None]
+
+    def knows(self, order_id: str) -> bool:
+        return self._db.execute("SELECT 1 FROM legs WHERE order_id = ?", (order_id,)).fetchone() is not None
+
+    def order_of_magic(self, magic: int) -> str | None:
+        row = self._db.execute("SELECT order_id FROM requests WHERE magic = ?", (magic,)).fetchone()
+        return row[0] if row else None
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def record(self, row: LegRow, *reports: ExecutionReport, request: RequestRow | None = None) -> None:
+        """Writes the order as it stands, one of its requests if given, and reports about it, in one commit.
+
+        `report_seq` of each report must follow the row's; the row takes the last one.
+        """
+        with self._commit():
+            for report in reports:
+                if report.report_seq != row.report_seq + 1:
+                    raise JournalError(
+                        f"{row.order_id}: report {report.report_seq} does not follow {row.report_seq}"
+                    )
+                row.report_seq = report.report_seq
+            leg = row.leg
+            self._db.execute(
+                "INSERT INTO legs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
+                " state = excluded.state, wanted_lots = excluded.wanted_lots, filled_lots = excluded.filled_lots,"
+                " plan = excluded.plan, report_seq = excluded.report_seq, open = excluded.open",
+                (
+                    row.order_id,
+                    leg.leg_seq,
+                    leg.epoch,
+                    leg.digest,
+                    leg.model_dump_json(),
+                    row.state.value,
+                    str(row.wanted_lots),
+                    str(row.filled_lots),
+                    json.dumps(row.plan),
+                    row.report_seq,
+                    int(row.state not in SETTLED),
+                    row.received_ms,
+                ),
+            )
+            if request is not None:
+                self._put_request(row.order_id, request)
+            for report in reports:
+                cursor = self._db.execute(
+                    "INSERT INTO reports (order_id, report_seq, report) VALUES (?, ?, '')",
+                    (row.order_id, report.report_seq),
+                )
+                placed = report.model_copy(update={"position": cursor.lastrowid})
+                self._db.execute(
+                    "UPDATE reports SET report = ? WHERE position = ?",
+                    (placed.model_dump_json(), cursor.lastrowid),
+                )
+
+    def _put_request(self, order_id: str, request: RequestRow) -> None:
+        self._db.execute(
+            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id, n) DO UPDATE SET"
+            " outcome = excluded.outcome, filled_lots = excluded.filled_lots, price = excluded.price,"
+            " retcode = excluded.retcode, result = excluded.result, result_ms = excluded.result_ms",
+            (
+                order_id,
+                request.n,
+                request.magic,
+                json.dumps(request.request),
+                str(request.lots),
+                request.intent_ms,
+                request.outcome.value,
+                str(request.filled_lots),
+                str(request.price),
+                request.retcode,
+                json.dumps(request.result),
+                request.result_ms,
+            ),
+        )
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _commit(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _meta(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+
+class JournalReader:
+    """The publisher's read-only view of a journal, in another thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=5, check_same_thread=False
+        )
+
+    def position(self) -> int:
+        row = self._db.execute("SELECT max(position) FROM reports").fetchone()
+        return int(row[0] or 0)
+
+    def reports_after(self, position: int, limit: int = 200) -> list[JournalReport]:
+        rows = self._db.execute(
+            "SELECT r.position, r.report, l.leg FROM reports r JOIN legs l USING (order_id)"
+            " WHERE r.position > ? ORDER BY r.position LIMIT ?",
+            (position, limit),
+        ).fetchall()
+        out = []
+        for found, report_json, leg_json in rows:
+            leg = Leg.model_validate_json(leg_json)
+            out.append(
+                JournalReport(
+                    position=found,
+                    report=ExecutionReport.model_validate_json(report_json),
+                    report_json=report_json,
+                    leg_json=leg_json,
+                    deadline_ms=leg.deadline_ms,
+                )
+            )
+        return out
+
+    def close(self) -> None:
+        self._db.close()

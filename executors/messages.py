@@ -61,7 +61,7 @@ def public_json(message: BaseModel) -> str:
     return message.model_dump_json(context={"public": True})
 
 
-# --- Signals: what a sender asks ------------------------------------------------------------------------------------
+# --- Signals: what a sender asks ---
 
 
 class Targets(Message):
@@ -131,7 +131,9 @@ class CloseSignal(_Signal):
         if sum(item is not None for item in (self.position_ticket, self.symbol, self.all)) != 1:
             raise ValueError("give exactly one of position_ticket, symbol or all: true")
         if self.position_ticket is not None and (len(self.targets.terminals) != 1 or self.targets.groups):
-            raise ValueError("position_ticket belongs to one terminal: name exactly that one in targets.terminals")
+            raise ValueError(
+                "position_ticket belongs to one terminal: name exactly that one in targets.terminals"
+            )
         return self
 
 
@@ -157,7 +159,7 @@ class Leg(Message):
         return order_id(self.signal.signal_id, self.terminal_id)
 
 
-# --- Execution reports: what happened ----------------------------------------------------------------------------------
+# --- Execution reports: what happened ---
 
 
 class ExecutionReport(Message):
@@ -196,7 +198,9 @@ class OrderView(Message):
     order_id: str
     terminal_id: str
     state: OrderState
-    overdue: bool = False  # past its deadline and not settled; flagged by the beat, ended only by the executor
+    overdue: bool = (
+        False  # past its deadline and not settled; flagged by the beat, ended only by the executor
+    )
     report: ExecutionReport
 
 
@@ -214,7 +218,7 @@ class SignalView(Message):
     durability: Literal["full", "degraded"] = "full"
 
 
-# --- RTS: what a terminal holds ---------------------------------------------------------------------------------------
+# --- RTS: what a terminal holds ---
 
 
 class AccountState(Message):
@@ -287,7 +291,7 @@ class TerminalUpdate(Message):
     time_ms: int
 
 
-# --- Configuration, published to Redis with a version --------------------------------------------------------------------
+# --- Configuration, published to Redis with a version ---
 
 
 class Sizing(Message):
@@ -318,19 +322,26 @@ class TerminalConfig(Message):
     login: int
     server: str
     sealed_password: str
-    path: str = ""  # metatrader: terminal64.exe; remote: host:port; paper: broker URL, empty = PAPER_BROKER_URL
+    path: str = (
+        ""  # metatrader: terminal64.exe; remote: host:port; paper: broker URL, empty = PAPER_BROKER_URL
+    )
     server_timezone: str = "UTC"  # of the broker's clock: an IANA name, or `NY+7`
-    symbol_map: dict[str, str] = Field(default_factory=dict)  # canonical → broker_symbol, where suffix is not enough
+    symbol_map: dict[str, str] = Field(
+        default_factory=dict
+    )  # canonical → broker_symbol, where suffix is not enough
     symbol_prefix: str = ""
     symbol_suffix: str = ""
-    symbols: list[str] = Field(default_factory=list)  # canonical names allowed; empty = every one the broker has
+    symbols: list[str] = Field(
+        default_factory=list
+    )  # canonical names allowed; empty = every one the broker has
     tick_priority: int = 0  # 0 = sends no ticks; else 1 is the first source of a symbol
     deviation_points: int = 20
+    max_attempts: int = 3  # requests for one open or one position to close, retries included
     sizing: Sizing = Field(default_factory=Sizing)
     limits: RiskLimits = Field(default_factory=RiskLimits)
 
 
-# --- The order socket, /ws/orders/ -----------------------------------------------------------------------------------------
+# --- The order socket, /ws/orders/ ---
 # Every message of the server carries `n`, from 1 without gaps on a connection. See docs/api.md.
 
 

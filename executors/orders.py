@@ -36,8 +36,20 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     S.INTENT: frozenset({S.INTENT, S.PLACED, S.PARTIAL, S.FILLED, S.DONE, S.REJECTED, S.UNKNOWN}),
     S.PLACED: frozenset({S.PLACED, S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.REJECTED}),
     S.PARTIAL: frozenset({S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED}),
+    # back to INTENT when the answer of one request of several is found and further ones follow (docs/adr)
     S.UNKNOWN: frozenset(
-        {S.PLACED, S.PARTIAL, S.FILLED, S.DONE, S.REJECTED, S.CANCELLED, S.EXPIRED, S.NOT_EXECUTED, S.MANUAL}
+        {
+            S.INTENT,
+            S.PLACED,
+            S.PARTIAL,
+            S.FILLED,
+            S.DONE,
+            S.REJECTED,
+            S.CANCELLED,
+            S.EXPIRED,
+            S.NOT_EXECUTED,
+            S.MANUAL,
+        }
     ),
     S.NOT_EXECUTED: frozenset({S.PLACED, S.PARTIAL, S.FILLED}),  # a late fill is adopted, with an alarm
     S.FILLED: frozenset(),

@@ -14,6 +14,7 @@ from typing import Any, cast
 import redis
 import redis.asyncio
 
+from executors.legs import JournalReport
 from executors.messages import ExecutionReport, Leg, OpenSignal, OrderView, Signal, SignalView
 from executors.orders import SETTLED, order_id
 from tradedist import keys
@@ -90,7 +91,9 @@ class SignalStore:
         """The signal's record, empty when there is none."""
         return cast(dict[str, str], await cast(Any, self._redis.hgetall(keys.signal(signal_id))))
 
-    async def view(self, signal_id: str, visible: frozenset[str] | set[str] | None = None) -> SignalView | None:
+    async def view(
+        self, signal_id: str, visible: frozenset[str] | set[str] | None = None
+    ) -> SignalView | None:
         """The signal with those of its orders whose terminal is in `visible` (None = all)."""
         record = await self.known(signal_id)
         if not record:
@@ -131,17 +134,6 @@ def signal_view(record: dict[str, str], orders: list[OrderView], signal_id: str)
             "orders": orders,
         }
     )
-
-
-@dataclass(frozen=True, slots=True)
-class JournalReport:
-    """A report as the journal holds it."""
-
-    position: int
-    report: ExecutionReport
-    report_json: str
-    leg_json: str
-    deadline_ms: int
 
 
 class ExecutorStore:
@@ -192,13 +184,17 @@ class ExecutorStore:
         """(leg, state, report_seq) of every order of this terminal that Redis shows unsettled."""
         suffix = f":{self.terminal_id}"
         order_ids = [
-            name for name in cast(list[str], self.redis.zrange(keys.UNSETTLED, 0, -1)) if name.endswith(suffix)
+            name
+            for name in cast(list[str], self.redis.zrange(keys.UNSETTLED, 0, -1))
+            if name.endswith(suffix)
         ]
         pipe = self.redis.pipeline(transaction=False)
         for name in order_ids:
             pipe.hmget(keys.order(name), ["leg", "state", "report_seq"])
         return [
-            (Leg.model_validate_json(leg), state, int(seq)) for leg, state, seq in pipe.execute() if leg is not None
+            (Leg.model_validate_json(leg), state, int(seq))
+            for leg, state, seq in pipe.execute()
+            if leg is not None
         ]
 
     def time_ms(self) -> int:

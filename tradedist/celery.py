@@ -11,9 +11,9 @@ from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradedist.settings")
 
-from django.conf import settings  # noqa: E402  (the settings module must be named first)
+from django.conf import settings
 
-from tradedist import keys  # noqa: E402
+from tradedist import keys
 
 app = Celery("tradedist", broker=settings.REDIS_STATE_URL, set_as_current=True)
 app.conf.update(

@@ -1,0 +1,398 @@
+"""The executor: one thread that owns one terminal and its journal, and everything that may touch them.
+
+Precedes: `execution` (orders), `resolution` (unknown outcomes), `ticker` (ticks out), `link` (Redis). Follows: the
+supervisor forks the process, `worker` starts this thread beside Celery's. Orders go first; ticks and account state share the
+thread.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from executors.errors import TerminalError, TerminalUnavailable
+from executors.execution import Execution
+from executors.holdings import account_state, pending_states, position_states
+from executors.journal import Journal, JournalReader
+from executors.legs import LegRow
+from executors.link import Compared, ConfigRead, Drained, Event, Foreign, InstanceFacts, Link, ModesRead
+from executors.messages import ExecutionReport, InstanceStatus, Leg, TerminalConfig, TerminalUpdate
+from executors.orders import OrderState
+from executors.progress import Progress
+from executors.resolution import Resolution
+from executors.sizing import strictest
+from executors.symbols import to_broker
+from executors.terminals.base import Position, Rate, Terminal
+from executors.ticker import Ticker
+from tradedist.clock import monotonic_ms, now_ms
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_S = 5.0
+TRIES_BEFORE_ALARM = 3
+TICK_POLL_MS = 25
+LOOK_MS = 500
+TURN_LIMIT_S = 10.0  # a turn without a broker call that takes longer is stuck
+INBOX_LIMIT = 10_000
+WATCHED = 2_000  # finished orders whose last report is kept for a Celery task that still comes
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    leg: Leg
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RatesWish:
+    symbol: str
+    seconds: int
+    to_ms: int
+    count: int
+    answer: "Future[tuple[Rate, ...]]"
+
+
+Item = Arrival | RatesWish | Event | None
+
+
+class ExecutorClock:
+    """This machine's clock, and Redis's by the offset that the link measures."""
+
+    def __init__(self) -> None:
+        self.link: Link | None = None
+
+    def now_ms(self) -> int:
+        return now_ms()
+
+    def redis_ms(self) -> int:
+        return now_ms() + (self.link.offset_ms if self.link else 0)
+
+    def monotonic_ms(self) -> float:
+        return monotonic_ms()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Executor(threading.Thread):
+    """`submit`, `wait` and `rates` may be called from any thread; all else happens in this one."""
+
+    def __init__(self, config: TerminalConfig, directory: Path, terminal: Terminal) -> None:
+        super().__init__(name=f"executor-{config.terminal_id}", daemon=True)
+        self.config = config
+        self.directory = directory
+        self.failed: BaseException | None = None
+        self.stopped_by_us = False
+        self._terminal = terminal
+        self._inbox: queue.Queue[Item] = queue.Queue(INBOX_LIMIT)
+        self._stopping = threading.Event()
+        self._facts = InstanceFacts(config_version=config.version)
+        self._settled_look: threading.Condition = threading.Condition()
+        self._latest: OrderedDict[str, ExecutionReport] = OrderedDict()
+        self._progress = Progress(directory / "progress")
+        self._clock = ExecutorClock()
+        self._modes: list[str] = []
+        self._resumed: int | None = None
+        self._ready = False
+        self._compared = False
+        self._tries = 0
+        self._due_connect = 0.0
+        self._due_sync = 0.0
+        self._due_ticks = 0.0
+        self._due_look = 0.0
+        self._drain_asked = 0
+        self._order_of_ticket: dict[int, str | None] = {}
+
+    # --- from any thread ---
+
+    def submit(self, leg: Leg, path: str) -> bool:
+        """Hand a leg over. False when the inbox is full: the outbox brings it later."""
+        try:
+            self._inbox.put_nowait(Arrival(leg, path))
+        except queue.Full:
+            logger.error("the executor's inbox is full", extra={"order_id": leg.order_id})
+            return False
+        return True
+
+    def wait(self, order_id: str, timeout_s: float) -> ExecutionReport | None:
+        """The order's newest report once it has left QUEUED and INTENT; None when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        with self._settled_look:
+            while True:
+                report = self._latest.get(order_id)
+                if report is not None and report.state not in (OrderState.QUEUED, OrderState.INTENT):
+                    return report
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._settled_look.wait(left)
+
+    def rates(self, symbol: str, seconds: int, to_ms: int, count: int, timeout_s: float) -> tuple[Rate, ...]:
+        """The terminal's candles of a canonical symbol. Raises TerminalError, TimeoutError or queue.Full."""
+        answer: Future[tuple[Rate, ...]] = Future()
+        self._inbox.put_nowait(RatesWish(symbol, seconds, to_ms, count, answer))
+        return answer.result(timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """Finish the order in hand, publish, end."""
+        self.stopped_by_us = True
+        self._stopping.set()
+        try:
+            self._inbox.put_nowait(None)
+        except queue.Full:
+            logger.warning("stopping with a full inbox")
+        self.join(timeout_s)
+
+    # --- the thread ---
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # the process must end with its executor; the supervisor starts another
+            self.failed = error
+            logger.exception("the executor failed", extra={"action": "executor"})
+        finally:
+            self._stopping.set()
+
+    def _run(self) -> None:
+        path = self.directory / "journal.sqlite3"
+        self._journal = Journal(
+            path, installation=settings.INSTALLATION_ID, terminal_id=self.config.terminal_id
+        )
+        self._execution = Execution(
+            terminal=self._terminal,
+            journal=self._journal,
+            clock=self._clock,
+            config=self.config,
+            on_report=self._reported,
+        )
+        self._link = Link(
+            terminal_id=self.config.terminal_id,
+            epoch=self.config.epoch,
+            reader=JournalReader(path),
+            journal_id=self._journal.journal_id,
+            facts=self._facts,
+            emit=self._inbox.put,
+        )
+        self._clock.link = self._link
+        self._resolution = Resolution(self._execution, alarm=self._alarm)
+        self._resolution.recover()
+        self._ticker = Ticker(self._terminal, self.config)
+        self._link.start()
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+        finally:
+            self._link.stop(timeout_s=2)
+            self._ticker.close()
+            if self._ready:
+                self._terminal.disconnect()
+            self._journal.close()
+
+    def _turn(self) -> None:
+        self._progress.moved(TURN_LIMIT_S)
+        self._take_inbox()
+        self._execution.expire()
+        may_run = self._ready and self._compared
+        while may_run:
+            self._progress.moved(settings.SEND_LIMIT_S)
+            if not self._execution.run_next():
+                break
+            self._take_inbox(wait=False)
+        if self._execution.queue.gap():
+            self._drain_asked = self._link.ask_drain()
+        now = monotonic_ms()
+        if not self._ready:
+            if now >= self._due_connect:
+                self._connect()
+            return
+        try:
+            if now >= self._due_ticks:
+                self._ticker.poll()
+                self._due_ticks = now + TICK_POLL_MS
+            if now >= self._due_sync:
+                self._due_sync = now + settings.ACCOUNT_SYNC_MS
+                self._sync()
+            if now >= self._due_look and self._resolution.due():
+                self._due_look = now + LOOK_MS
+                self._resolution.look()
+                self._execution.resume()
+        except TerminalError as error:
+            self._lost(error)
+
+    def _take_inbox(self, *, wait: bool = True) -> None:
+        timeout_s = max(0.0, (self._next_due() - monotonic_ms()) / 1000) if wait else 0.0
+        try:
+            item = self._inbox.get(timeout=min(timeout_s, 1.0)) if timeout_s > 0 else self._inbox.get_nowait()
+            for _ in range(INBOX_LIMIT):
+                self._handle(item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _next_due(self) -> float:
+        if self._execution.queue.ready and self._ready and self._compared:
+            return 0.0
+        if not self._ready:
+            return self._due_connect
+        due = self._due_sync
+        if self.config.tick_priority:
+            due = min(due, self._due_ticks)
+        if self._resolution.due():
+            due = min(due, self._due_look)
+        return due
+
+    def _handle(self, item: Item) -> None:
+        match item:
+            case Arrival(leg, path):
+                self._execution.arrive(leg, path)
+            case Drained(legs, asked, whole):
+                for leg in legs:
+                    self._execution.arrive(leg, "outbox")
+                if whole and asked >= self._drain_asked:
+                    self._execution.queue.close_gaps({leg.leg_seq for leg in legs})
+            case Foreign(legs):
+                self._resolution.adopt_foreign(legs)
+            case Compared():
+                self._compared = True
+                if self._ready:
+                    self._execution.resume()
+            case ConfigRead(config):
+                self._configure(config)
+            case ModesRead(modes, resumed):
+                self._execution.mode = strictest(modes)
+                if self._resumed is not None and resumed > self._resumed:
+                    self._execution.breaker.resume()
+                self._resumed = resumed
+            case RatesWish():
+                self._answer_rates(item)
+            case None:
+                pass
+
+    def _configure(self, config: TerminalConfig) -> None:
+        """Apply a new configuration between two orders. Identity never changes under a running executor."""
+        if (config.login, config.server, config.epoch) != (self.config.login, self.config.server, self.config.epoch):
+            self._alarm("login, server or epoch changed: the executor stops so that the supervisor starts it anew")
+            self._stopping.set()
+            return
+        self.config = config
+        self._execution.config = config
+        self._ticker.configure(config)
+
+    def _answer_rates(self, wish: RatesWish) -> None:
+        if not wish.answer.set_running_or_notify_cancel():
+            return
+        if not self._ready:
+            wish.answer.set_exception(TerminalUnavailable("copy_rates", (-10004, "No IPC connection")))
+            return
+        try:
+            name = to_broker(self.config, wish.symbol)
+            wish.answer.set_result(self._terminal.rates(name, wish.seconds, wish.to_ms, wish.count))
+        except TerminalError as error:
+            wish.answer.set_exception(error)
+
+    # --- the terminal ---
+
+    def _connect(self) -> None:
+        self._status("CONNECTING")
+        self._progress.moved(settings.INITIALIZE_LIMIT_S)
+        try:
+            identity = self._terminal.connect()
+        except TerminalError as error:
+            self._lost(error)
+            return
+        if (identity.login, identity.server) != (self.config.login, self.config.server):
+            self._terminal.disconnect()
+            self._due_connect = monotonic_ms() + RECONNECT_S * 1000
+            self._status(
+                "FAILED",
+                f"the terminal is logged in as {identity.login} at {identity.server},"
+                f" not {self.config.login} at {self.config.server}",
+            )
+            return
+        self._ready = True
+        self._tries = 0
+        self._resolution.answering(round(monotonic_ms()))
+        self._status("READY")
+        if self._compared:
+            self._execution.resume()
+
+    def _lost(self, error: TerminalError) -> None:
+        """The terminal does not answer: orders wait or expire until it does."""
+        self._ready = False
+        self._tries += 1
+        self._due_connect = monotonic_ms() + (0 if self._tries == 1 else RECONNECT_S * 1000)
+        self._status("DISCONNECTED", str(error))
+        if self._tries == TRIES_BEFORE_ALARM:
+            self._alarm(f"no connection after {self._tries} tries: {error}")
+
+    def _sync(self) -> None:
+        """Account, positions and orders as the terminal has them now."""
+        account = self._terminal.account()
+        if (account.login, account.server) != (self.config.login, self.config.server):
+            raise TerminalError("account_info", (-6, f"logged in as {account.login} at {account.server}"))
+        positions = self._terminal.positions()
+        orders = self._terminal.orders()
+        status = self._terminal.status()
+        now = now_ms()
+        self._resolution.adopt_late(positions)
+        self._link.show(
+            TerminalUpdate(
+                terminal_id=self.config.terminal_id,
+                status=self._facts.status,  # type: ignore[arg-type]
+                account=account_state(self.config, account, status, now),
+                positions=position_states(self.config, positions, self._orders_of(positions)),
+                pending_orders=pending_states(self.config, orders, self._order_of),
+                latency_us=self._facts.own_us or None,
+                broker_us=self._facts.broker_us or None,
+                last_error=self._facts.last_error,
+                time_ms=now,
+            )
+        )
+
+    def _orders_of(self, positions: tuple[Position, ...]) -> dict[int, str | None]:
+        """position_ticket → our order, remembered while the position is open."""
+        known = self._order_of_ticket
+        self._order_of_ticket = {
+            item.ticket: known[item.ticket] if item.ticket in known else self._order_of(item.magic)
+            for item in positions
+        }
+        return self._order_of_ticket
+
+    def _order_of(self, magic: int) -> str | None:
+        return self._journal.order_of_magic(magic) if magic else None
+
+    # --- telling ---
+
+    def _reported(self, row: LegRow, report: ExecutionReport) -> None:
+        with self._settled_look:
+            self._latest[row.order_id] = report
+            self._latest.move_to_end(row.order_id)
+            while len(self._latest) > WATCHED:
+                self._latest.popitem(last=False)
+            self._settled_look.notify_all()
+        if report.state is not OrderState.INTENT:  # its answer follows; the link must not compete with the send
+            self._link.notify()
+        self._facts.own_us, self._facts.broker_us = self._execution.own_us, self._execution.broker_us
+        self._due_sync = min(self._due_sync, monotonic_ms())  # show what changed at once
+
+    def _status(self, status: InstanceStatus, error: str = "") -> None:
+        if error and error != self._facts.last_error:
+            logger.warning("%s: %s", status, error, extra={"action": "terminal"})
+        self._facts.status = status
+        self._facts.last_error = error
+        self._link.show(
+            TerminalUpdate(
+                terminal_id=self.config.terminal_id, status=status, last_error=error, time_ms=now_ms()
+            )
+        )
+
+    def _alarm(self, text: str) -> None:
+        logger.error("ALARM %s: %s", self.config.terminal_id, text, extra={"action": "alarm"})
+        self._facts.last_error = text

@@ -1,0 +1,304 @@
+"""The executor's line to Redis, in a thread of its own: the executor's thread never waits for Redis.
+
+Precedes: RTSS, RTRS, RTS and RIS. Follows: the journal (reports), the executor (what the terminal holds). Brings
+back what Redis has for the executor: waiting legs, configuration, modes, the time. When Redis is gone it tries again
+every 50 ms to 1 s; the journal keeps what could not be published.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+from django.conf import settings
+from pydantic import ValidationError
+
+from executors.journal import JournalReader
+from executors.messages import Leg, TerminalConfig, TerminalUpdate
+from executors.state import ExecutorStore
+from tradedist import keys
+from tradedist.clock import monotonic_ms, now_ms
+from tradedist.redis import state
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+DRAIN_LIMIT = 500
+BACKOFF_S = (0.05, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """A whole read of the outbox, begun after `asked`."""
+
+    legs: list[Leg]
+    asked: int
+    whole: bool  # False: the outbox holds more than was read
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Redis knows another journal of this terminal, or a later position of this one."""
+
+    legs: list[tuple[Leg, str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Redis and the journal agree on who is ahead; orders may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRead:
+    config: TerminalConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ModesRead:
+    modes: list[str]
+    resumed: int  # counts the operators' resumes
+
+
+Event = Drained | Foreign | Compared | ConfigRead | ModesRead
+
+
+@dataclass(slots=True)
+class _Due:
+    """When each periodic part is due next, in monotonic ms."""
+
+    drain: float = 0.0
+    config: float = 0.0
+    compare: float = 0.0
+    clock: float = 0.0
+    alive: float = 0.0
+
+
+@dataclass(slots=True)
+class InstanceFacts:
+    """What RIS shows beside the journal's position; written by the executor, read by the link."""
+
+    status: str = "STARTING"
+    last_error: str = ""
+    own_us: int = 0
+    broker_us: int = 0
+    config_version: int = 0
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+class Link(threading.Thread):
+    """Start it with `start()`; everything it learns goes to `emit`, in this thread."""
+
+    def __init__(
+        self,
+        *,
+        terminal_id: str,
+        epoch: int,
+        reader: JournalReader,
+        journal_id: str,
+        facts: InstanceFacts,
+        emit: Callable[[Event], None],
+    ) -> None:
+        super().__init__(name="link", daemon=True)
+        self.terminal_id = terminal_id
+        self.epoch = epoch
+        self.offset_ms = 0  # Redis time minus ours
+        self.connected = False
+        self._reader = reader
+        self._journal_id = journal_id
+        self._facts = facts
+        self._emit = emit
+        self._store = ExecutorStore(state(), terminal_id)
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._published = -1  # -1: not compared with Redis since the connection was made
+        self._first = True
+        self._drain_wish = 0
+        self._drain_done = 0
+        self._due = _Due()
+        self._update: TerminalUpdate | None = None
+        self._update_lock = threading.Lock()
+
+    # --- called by the executor's thread ---
+
+    def notify(self) -> None:
+        """The journal has something new."""
+        self._wake.set()
+
+    def ask_drain(self) -> int:
+        """A read of the outbox that begins after now; its number comes back in Drained.asked (or a higher one)."""
+        if self._drain_wish == self._drain_done:
+            self._drain_wish += 1
+            self._wake.set()
+        return self._drain_wish
+
+    def show(self, update: TerminalUpdate) -> None:
+        """What the terminal holds now; parts that were not sent yet stay unless replaced."""
+        with self._update_lock:
+            old = self._update
+            if old is not None:
+                kept = {name: getattr(old, name) for name in ("account", "positions", "pending_orders")}
+                missing = {name: value for name, value in kept.items() if getattr(update, name) is None}
+                update = update.model_copy(update=missing)
+            self._update = update
+        self._wake.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """Publish what is there and end."""
+        self._stopping.set()
+        self._wake.set()
+        self.join(timeout_s)
+
+    # --- the thread ---
+
+    def run(self) -> None:
+        backoff = BACKOFF_S[0]
+        while True:
+            stopping = self._stopping.is_set()
+            self._wake.clear()
+            try:
+                self._turn()
+                self.connected = True
+                backoff = BACKOFF_S[0]
+            except redis.RedisError as error:
+                if self.connected:
+                    logger.warning("the state Redis does not answer: %s", error, extra={"action": "link"})
+                self.connected = False
+                self._published = -1
+                self._due = _Due()
+                if stopping:
+                    return
+                self._stopping.wait(backoff)
+                backoff = min(backoff * 2, BACKOFF_S[1])
+                continue
+            except Exception:  # the thread must outlive a bad record; it is logged and tried again
+                logger.exception("the link failed", extra={"action": "link"})
+                self._stopping.wait(BACKOFF_S[1])
+            if stopping:
+                return
+            self._wake.wait(self._pause_s())
+
+    def _pause_s(self) -> float:
+        due = min(self._due.drain, self._due.config, self._due.compare, self._due.clock, self._due.alive)
+        return max(0.001, min(1.0, (due - monotonic_ms()) / 1000))
+
+    def _turn(self) -> None:
+        now = monotonic_ms()
+        if self._published < 0:
+            self._compare_first()
+        self._publish()
+        self._show()
+        if now >= self._due.clock:
+            self._measure_clock()
+            self._due.clock = now + 5_000
+        if now >= self._due.compare:
+            self._compare()
+            self._due.compare = now + 1_000
+        if now >= self._due.config:
+            self._read_config()
+            self._due.config = now + settings.CONFIG_POLL_MS
+        if now >= self._due.alive:
+            self._write_alive()
+            self._due.alive = now + 1_000
+        if now >= self._due.drain or self._drain_wish > self._drain_done:
+            asked = self._drain_wish
+            legs = self._store.waiting_legs(DRAIN_LIMIT)
+            self._drain_done = asked
+            self._emit(Drained(legs, asked, whole=len(legs) < DRAIN_LIMIT))
+            self._due.drain = now + settings.OWN_DRAIN_MS
+
+    def _compare_first(self) -> None:
+        """Who is ahead, this journal or Redis? On the first connection a foreign journal is told once."""
+        journal_id, position = self._store.published()
+        own = self._reader.position()
+        foreign = (journal_id not in ("", self._journal_id)) or (journal_id == self._journal_id and position > own)
+        if foreign and self._first:
+            logger.error(
+                "Redis knows journal %s at %s, ours is %s at %s", journal_id, position, self._journal_id, own
+            )
+            self._emit(Foreign(self._store.unsettled_legs()))
+        if self._first:
+            self._emit(Compared())
+        self._first = False
+        self._published = 0 if foreign or not journal_id else position
+
+    def _compare(self) -> None:
+        """A store that was rolled back shows an older position: what it lost is published again."""
+        journal_id, position = self._store.published()
+        if journal_id != self._journal_id and self._published > 0:
+            position = 0
+        if position < self._published:
+            logger.warning("Redis was rolled back from %s to %s: publishing again", self._published, position)
+            self._published = position
+            self._publish()
+
+    def _publish(self) -> None:
+        while reports := self._reader.reports_after(self._published, BATCH):
+            self._store.publish(self._journal_id, self.epoch, reports)
+            self._published = reports[-1].position
+            if len(reports) < BATCH:
+                return
+
+    def _show(self) -> None:
+        with self._update_lock:
+            update, self._update = self._update, None
+        if update is None:
+            return
+        try:
+            pipe = self._store.redis.pipeline(transaction=False)
+            if update.account is not None:
+                pipe.set(keys.account(self.terminal_id), update.account.model_dump_json())
+            for name, items in (
+                (keys.positions(self.terminal_id), update.positions),
+                (keys.pending_orders(self.terminal_id), update.pending_orders),
+            ):
+                if items is not None:
+                    pipe.set(name, "[" + ",".join(item.model_dump_json() for item in items) + "]")
+            pipe.publish(keys.RTS_CHANGES, update.model_dump_json(exclude_none=True))
+            pipe.execute()
+        except redis.RedisError:
+            with self._update_lock:
+                if self._update is None:
+                    self._update = update
+            raise
+
+    def _measure_clock(self) -> None:
+        before = now_ms()
+        theirs = self._store.time_ms()
+        self.offset_ms = theirs - (before + now_ms()) // 2
+
+    def _read_config(self) -> None:
+        pipe = self._store.redis.pipeline(transaction=False)
+        pipe.hget(keys.CONFIG_VERSIONS, self.terminal_id)
+        pipe.hmget(keys.MODES, ["global", f"terminal:{self.terminal_id}", f"resumed:{self.terminal_id}"])
+        version, modes = pipe.execute()
+        self._emit(ModesRead([mode for mode in modes[:2] if mode], int(modes[2] or 0)))
+        if version is None or int(version) == self._facts.config_version:
+            return
+        text = cast(str | None, self._store.redis.hget(keys.CONFIGS, self.terminal_id))
+        if text is None:
+            return
+        try:
+            config = TerminalConfig.model_validate_json(text)
+        except ValidationError as error:
+            self._facts.last_error = f"configuration {version} cannot be read: {error.error_count()} faults"
+            logger.error(self._facts.last_error, extra={"action": "config"})
+            return
+        self._facts.config_version = config.version
+        self._emit(ConfigRead(config))
+
+    def _write_alive(self) -> None:
+        facts = self._facts
+        self._store.redis.hset(
+            keys.instance(self.terminal_id),
+            mapping={
+                "state": facts.status,
+                "config_version": facts.config_version,
+                "last_error": facts.last_error,
+                "latency_us": facts.own_us,
+                "broker_us": facts.broker_us,
+                "seen_ms": now_ms() + self.offset_ms,
+                **facts.extra,
+            },
+        )

@@ -1,0 +1,103 @@
+"""Pure: execution reports made from an order, and the trace of where its time went.
+
+Precedes: the journal keeps the reports, the link publishes them. Follows: every step of execution.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from executors.legs import ZERO, LegRow
+from executors.messages import ExecutionReport, OpenSignal
+from executors.orders import OrderState
+
+Path = Literal["", "udp", "tcp", "celery", "outbox", "restart"]
+
+
+@dataclass(slots=True)
+class Trace:
+    """Points in UTC ms, spans in µs. `path`: the wake-up that won."""
+
+    path: str
+    points: dict[str, int]
+    now_ms: Callable[[], int]
+    mono_ms: Callable[[], float]
+    woken_mono: float
+    broker_us: int = 0
+    _sent_mono: float = field(default=0.0)
+
+    @classmethod
+    def begin(
+        cls, points: dict[str, int], path: str, now_ms: Callable[[], int], mono_ms: Callable[[], float]
+    ) -> "Trace":
+        return cls(path, points | {"woken": now_ms()}, now_ms, mono_ms, mono_ms())
+
+    def intent(self) -> None:
+        self.points["intent"] = self.now_ms()
+
+    def sent(self) -> None:
+        self.points["sent"] = self.now_ms()
+        self._sent_mono = self.mono_ms()
+
+    def answered(self) -> None:
+        self.points["answered"] = self.now_ms()
+        self.broker_us += round((self.mono_ms() - self._sent_mono) * 1000)
+
+    def own_us(self) -> int:
+        """Our own part inside the executor: since the wake-up, without the broker's."""
+        return max(0, round((self.mono_ms() - self.woken_mono) * 1000) - self.broker_us)
+
+    def report(self) -> dict[str, int]:
+        return self.points | {"own_us": self.own_us(), "broker_us": self.broker_us}
+
+
+def build_report(
+    row: LegRow,
+    state: OrderState,
+    *,
+    seq: int,
+    time_ms: int,
+    trace: Trace,
+    code: str = "",
+    message: str = "",
+) -> ExecutionReport:
+    """The report that tells the order as the row has it now."""
+    signal = row.leg.signal
+    opens = isinstance(signal, OpenSignal)
+    last = row.requests[-1] if row.requests else None
+    filled = [item for item in row.requests if item.filled_lots]
+    lots = sum((item.filled_lots for item in filled), ZERO)
+    price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if lots else None
+    return ExecutionReport(
+        order_id=row.order_id,
+        signal_id=signal.signal_id,
+        terminal_id=row.leg.terminal_id,
+        report_seq=seq,
+        state=state,
+        action=signal.action,
+        symbol=signal.symbol or "",
+        side=signal.side if opens else None,
+        lots=row.wanted_lots,
+        filled_lots=row.filled_lots,
+        price=price,
+        code=code,
+        message=message,
+        retcode=last.retcode if last else None,
+        request_n=len(row.requests),
+        position_tickets=_tickets(row, "positions") or [ticket for ticket in (_closed(row))],
+        order_tickets=_tickets(row, "orders"),
+        deal_tickets=_tickets(row, "deals"),
+        time_ms=time_ms,
+        trace=trace.report(),
+        woken_by=cast(Path, trace.path),
+        user_id=row.leg.user_id,
+    )
+
+
+def _tickets(row: LegRow, kind: str) -> list[int]:
+    found: list[Any] = [ticket for item in row.requests for ticket in item.result.get(kind, [])]
+    return list(dict.fromkeys(found))
+
+
+def _closed(row: LegRow) -> list[int]:
+    return [int(item[0]) for item in row.plan.get("tickets", [])]

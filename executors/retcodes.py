@@ -1,0 +1,108 @@
+"""Pure: what MetaTrader's answer to a request means. The one table of definite refusals; all else is UNKNOWN.
+
+Precedes: execution records the outcome. Follows: base.Terminal.send. Codes and their meaning: MQL5 reference, "Return
+codes of the trade server"; the client's own errors: the MetaTrader5 package's RES_* constants.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from executors.orders import Outcome
+from executors.terminals.base import ZERO, SendReply, TradeRequest
+
+REQUOTE, REJECT, CANCEL, PLACED, DONE, DONE_PARTIAL = 10004, 10006, 10007, 10008, 10009, 10010
+NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, CONNECTION = 10025, 10036, 10020, 10021, 10031
+
+# Definitely not executed. 10011 ERROR, 10012 TIMEOUT, 10031 CONNECTION and whatever is not here may have been.
+REFUSALS: dict[int, str] = {
+    10004: "The price moved beyond the allowed deviation",
+    10006: "The broker refused the request",
+    10007: "The broker cancelled the request",
+    10013: "The broker calls the request invalid",
+    10014: "The broker calls the volume invalid",
+    10015: "The broker calls the price invalid",
+    10016: "Stop loss or take profit lies on the wrong side of the price or too near to it",
+    10017: "Trading this symbol or account is disabled",
+    10018: "The market is closed",
+    10019: "There is not enough free margin",
+    10020: "The price changed",
+    10021: "The broker has no price for the symbol",
+    10022: "The broker calls the expiration invalid",
+    10023: "The order changed meanwhile",
+    10024: "The broker gets too many requests",
+    10025: "Nothing would change",
+    10026: "The server has disabled automated trading for the account",
+    10027: "Algo Trading is switched off in the terminal",
+    10028: "Another request for this position is under way",
+    10029: "The position or order is frozen near the market",
+    10030: "The broker does not support the filling mode",
+    10032: "Only real accounts may do this",
+    10033: "The account's limit of pending orders is reached",
+    10034: "The volume limit of the symbol is reached",
+    10035: "The symbol does not allow this order type",
+    10036: "The position is closed already",
+    10038: "The volume to close exceeds the position's",
+    10039: "A close order for the position exists already",
+    10040: "The account's limit of positions is reached",
+    10041: "The activation of the order was rejected",
+    10042: "Only long positions are allowed",
+    10043: "Only short positions are allowed",
+    10044: "Only closing is allowed",
+    10045: "Positions must be closed oldest first",
+    10046: "Opposite positions are not allowed",
+}
+
+# Refusals that may pass next time with a fresh price or a wider deviation.
+RETRIABLE = frozenset({REQUOTE, PRICE_CHANGED, PRICE_OFF})
+
+# order_send gave None and nothing went out: the client refused the arguments, the option that disables the Python API
+# is set, or there was no connection to the terminal before the call.
+NOT_SENT: dict[int, str] = {
+    -2: "MetaTrader's client refused the request's arguments",
+    -8: "Automated trading through the Python API is disabled in the terminal",
+    -10004: "There was no connection to the terminal",
+}
+RETRIABLE_NOT_SENT = frozenset({-10004})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    outcome: Outcome
+    message: str = ""
+    retriable: bool = False
+
+
+def judge(request: TradeRequest, reply: SendReply) -> Verdict:
+    """The outcome of one request by its reply alone."""
+    result = reply.result
+    if result is None:
+        code, text = reply.error
+        if code in NOT_SENT:
+            return Verdict(Outcome.REFUSED, f"{NOT_SENT[code]} ({code}: {text}).", code in RETRIABLE_NOT_SENT)
+        return Verdict(Outcome.UNKNOWN, f"No answer from the terminal ({code}: {text}).")
+    code = result.retcode
+    if code in (PLACED, DONE, DONE_PARTIAL):
+        if request.action != 1:  # only a market order has lots
+            return Verdict(Outcome.DONE)
+        if code == DONE_PARTIAL and result.volume > ZERO:
+            return Verdict(Outcome.PARTIAL, "Filled in part.")
+        if code == DONE and result.deal and result.volume >= request.volume:
+            return Verdict(Outcome.FILLED)
+        # 10008, or 10009 without a deal: at the broker; the deal is to be read
+        return Verdict(Outcome.PLACED, "The broker has the order; its deal is not known yet.")
+    if code in REFUSALS:
+        return Verdict(
+            Outcome.REFUSED, f"{REFUSALS[code]} (MetaTrader {code}: {result.comment}).", code in RETRIABLE
+        )
+    return Verdict(
+        Outcome.UNKNOWN, f"MetaTrader answered {code} ({result.comment}), which says nothing for sure."
+    )
+
+
+def filled_lots(verdict: Verdict, request: TradeRequest, reply: SendReply) -> Decimal:
+    """Lots that the reply proves filled."""
+    if verdict.outcome is Outcome.FILLED:
+        return request.volume
+    if verdict.outcome is Outcome.PARTIAL and reply.result is not None:
+        return reply.result.volume
+    return ZERO
