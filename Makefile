@@ -1,28 +1,54 @@
-# Everything a newcomer, a developer and the checks call. `make` alone lists the targets.
-# Settings are environment variables: `make run PORT=9000 DATA_DIR=./data-two`. docs/configuration.md has all of them.
+# Everything that a newcomer, a developer and the checks call. `make` alone lists the targets.
+# Settings are given as variables: make run PORT=9000 DATA_DIR=./data-two. docs/configuration.md explains each.
 
 PYTHON ?= python3
 VENV := .venv/bin
-SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stop status logs test lint types fmt check chaos bench
+.PHONY: help run stop status logs test chaos bench lint types fmt check
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: install-run  ## start the whole platform on this machine; Ctrl-C stops it (PORT, DATA_DIR)
+# --- The platform on this machine ---
+run: install-run  ## install what is missing and start everything; Ctrl-C stops it (PORT, DATA_DIR)
 	@exec $(VENV)/python -m tradedist.running run --parent $$PPID
+
+stop: install-run  ## stop what `make run` started
+	@exec $(VENV)/python -m tradedist.running stop
+
+status: install-run  ## show each process and whether it is well
+	@exec $(VENV)/python -m tradedist.running status
+
+logs: install-run  ## follow the logs (NAME=web for one process)
+	@exec $(VENV)/python -m tradedist.running logs $(NAME)
+
+# --- Tests and measurements ---
+test: install-test  ## install what the tests need and run all of them but chaos and bench
+	@$(VENV)/python -m charts.frontend test
+	@$(VENV)/python -m pytest -n 2 --dist loadgroup
+
+chaos: install-test  ## kill each process in turn during orders, then compare with the broker's ledger
+	@$(VENV)/python -m pytest tests/chaos -m chaos --timeout 1800
+
+bench: install-test  ## measure, and print the figures that docs/performance.md keeps
+	@for program in bench/[a-z]*.py; do $(VENV)/python "$$program" || exit 1; done
+
+# --- Before a commit ---
+lint: install-test  ## ruff: rules and format
+	@$(VENV)/ruff check . && $(VENV)/ruff format --check .
+
+types: install-test  ## mypy strict, and tsc over the page's modules
+	@DATA_DIR=.mypy_cache/data-dir $(VENV)/mypy .
+	@$(VENV)/python -m charts.frontend types
+
+fmt: install-test  ## let ruff put the format right
+	@$(VENV)/ruff check --fix --quiet . ; $(VENV)/ruff format .
+
+check: lint types  ## lint, types and the quick tests
+	@$(VENV)/python -m charts.frontend test
+	@$(VENV)/python -m pytest -n 2 tests/unit tests/property tests/test_architecture.py tests/test_docs.py
 
 install-%:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed. Name it: make PYTHON=/path/to/python3.12 ..."; exit 1; }
 	@$(PYTHON) tradedist/install.py $*
-
-stop:  ## stop what `make run` started
-	@exec $(VENV)/python -m tradedist.running stop
-
-status:  ## show each process and whether it is well
-	@exec $(VENV)/python -m tradedist.running status
-
-logs:  ## follow the logs (NAME=web for one process)
-	@exec $(VENV)/python -m tradedist.running logs $(NAME)

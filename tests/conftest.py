@@ -49,6 +49,13 @@ def pytest_xdist_setupnodes() -> None:
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of the running platform go to one worker: starting it once is enough, twice is too much."""
+    for item in items:
+        if "running_stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     for server in (STATE, TICKS):
         server.kill()
