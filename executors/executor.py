@@ -139,6 +139,10 @@ class Executor(threading.Thread):
         self._inbox.put_nowait(RatesWish(symbol, seconds, to_ms, count, answer))
         return answer.result(timeout_s)
 
+    def announce(self, **facts: str) -> None:
+        """Facts for RIS that do not change while the process lives; before `start`."""
+        self._facts.extra.update(facts)
+
     def stop(self, timeout_s: float) -> None:
         """Finish the order in hand, publish, end."""
         self.stopped_by_us = True
@@ -154,7 +158,9 @@ class Executor(threading.Thread):
     def run(self) -> None:
         try:
             self._run()
-        except BaseException as error:  # the process must end with its executor; the supervisor starts another
+        except (
+            BaseException
+        ) as error:  # the process must end with its executor; the supervisor starts another
             self.failed = error
             logger.exception("the executor failed", extra={"action": "executor"})
         finally:
@@ -277,8 +283,14 @@ class Executor(threading.Thread):
 
     def _configure(self, config: TerminalConfig) -> None:
         """Apply a new configuration between two orders. Identity never changes under a running executor."""
-        if (config.login, config.server, config.epoch) != (self.config.login, self.config.server, self.config.epoch):
-            self._alarm("login, server or epoch changed: the executor stops so that the supervisor starts it anew")
+        if (config.login, config.server, config.epoch) != (
+            self.config.login,
+            self.config.server,
+            self.config.epoch,
+        ):
+            self._alarm(
+                "login, server or epoch changed: the executor stops so that the supervisor starts it anew"
+            )
             self._stopping.set()
             return
         self.config = config
@@ -345,7 +357,7 @@ class Executor(threading.Thread):
         self._link.show(
             TerminalUpdate(
                 terminal_id=self.config.terminal_id,
-                status=self._facts.status,  # type: ignore[arg-type]
+                status=self._facts.status,
                 account=account_state(self.config, account, status, now),
                 positions=position_states(self.config, positions, self._orders_of(positions)),
                 pending_orders=pending_states(self.config, orders, self._order_of),
@@ -377,7 +389,9 @@ class Executor(threading.Thread):
             while len(self._latest) > WATCHED:
                 self._latest.popitem(last=False)
             self._settled_look.notify_all()
-        if report.state is not OrderState.INTENT:  # its answer follows; the link must not compete with the send
+        if (
+            report.state is not OrderState.INTENT
+        ):  # its answer follows; the link must not compete with the send
             self._link.notify()
         self._facts.own_us, self._facts.broker_us = self._execution.own_us, self._execution.broker_us
         self._due_sync = min(self._due_sync, monotonic_ms())  # show what changed at once

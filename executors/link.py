@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import redis
 from django.conf import settings
@@ -212,7 +212,9 @@ class Link(threading.Thread):
         """Who is ahead, this journal or Redis? On the first connection a foreign journal is told once."""
         journal_id, position = self._store.published()
         own = self._reader.position()
-        foreign = (journal_id not in ("", self._journal_id)) or (journal_id == self._journal_id and position > own)
+        foreign = (journal_id not in ("", self._journal_id)) or (
+            journal_id == self._journal_id and position > own
+        )
         if foreign and self._first:
             logger.error(
                 "Redis knows journal %s at %s, ours is %s at %s", journal_id, position, self._journal_id, own
@@ -290,15 +292,12 @@ class Link(threading.Thread):
 
     def _write_alive(self) -> None:
         facts = self._facts
-        self._store.redis.hset(
-            keys.instance(self.terminal_id),
-            mapping={
-                "state": facts.status,
-                "config_version": facts.config_version,
-                "last_error": facts.last_error,
-                "latency_us": facts.own_us,
-                "broker_us": facts.broker_us,
-                "seen_ms": now_ms() + self.offset_ms,
-                **facts.extra,
-            },
-        )
+        shown: dict[Any, Any] = {
+            "state": facts.status,
+            "config_version": facts.config_version,
+            "last_error": facts.last_error,
+            "latency_us": facts.own_us,
+            "broker_us": facts.broker_us,
+            "seen_ms": now_ms() + self.offset_ms,
+        }
+        self._store.redis.hset(keys.instance(self.terminal_id), mapping=shown | facts.extra)

@@ -27,7 +27,11 @@ class Listener(threading.Thread):
     """Listens on one port by UDP and TCP. `submit(leg, path)` is called for each authentic leg of this terminal."""
 
     def __init__(
-        self, terminal_id: str, keyring: Keyring, submit: Callable[[Leg, str], object], host: str = "127.0.0.1"
+        self,
+        terminal_id: str,
+        keyring: Keyring,
+        submit: Callable[[Leg, str], object],
+        host: str = "127.0.0.1",
     ) -> None:
         super().__init__(name="listener", daemon=True)
         self.terminal_id = terminal_id

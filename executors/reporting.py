@@ -63,7 +63,6 @@ def build_report(
 ) -> ExecutionReport:
     """The report that tells the order as the row has it now."""
     signal = row.leg.signal
-    opens = isinstance(signal, OpenSignal)
     last = row.requests[-1] if row.requests else None
     filled = [item for item in row.requests if item.filled_lots]
     lots = sum((item.filled_lots for item in filled), ZERO)
@@ -76,7 +75,7 @@ def build_report(
         state=state,
         action=signal.action,
         symbol=signal.symbol or "",
-        side=signal.side if opens else None,
+        side=signal.side if isinstance(signal, OpenSignal) else None,
         lots=row.wanted_lots,
         filled_lots=row.filled_lots,
         price=price,
@@ -84,7 +83,7 @@ def build_report(
         message=message,
         retcode=last.retcode if last else None,
         request_n=len(row.requests),
-        position_tickets=_tickets(row, "positions") or [ticket for ticket in (_closed(row))],
+        position_tickets=_tickets(row, "positions") or _closed(row),
         order_tickets=_tickets(row, "orders"),
         deal_tickets=_tickets(row, "deals"),
         time_ms=time_ms,

@@ -161,9 +161,9 @@ class Resolution:
                             message="Two clean looks at the terminal found nothing of it.",
                         ),
                     )
-        self._newest_ticket = max(
-            (order.ticket for order in sweep.history_orders), default=self._newest_ticket
-        )
+        for order in sweep.history_orders:
+            if order.ticket > self.execution.newest_ticket[0]:
+                self.execution.newest_ticket = (order.ticket, order.done_ms)
         self.execution.breaker.unknown(len(self.execution.unknown()))
         if self._foreign and not any(name in self.execution.open for name in self._foreign):
             self._foreign.clear()

@@ -60,7 +60,7 @@ def strictest(modes: list[str]) -> Mode:
     known: list[Mode] = ["ACTIVE", "REDUCING", "HALTED"]
     worst = 0
     for mode in modes:
-        worst = max(worst, known.index(mode) if mode in known else 1)  # type: ignore[arg-type]
+        worst = max(worst, known.index(mode) if mode in known else 1)
     return known[worst]
 
 

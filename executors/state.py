@@ -198,5 +198,5 @@ class ExecutorStore:
         ]
 
     def time_ms(self) -> int:
-        seconds, micros = cast(tuple[int, int], self.redis.time())
+        seconds, micros = self.redis.time()
         return seconds * 1000 + micros // 1000

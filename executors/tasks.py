@@ -87,7 +87,10 @@ def snapshot_accounts() -> int:
     pipe = client.pipeline(transaction=False)
     for account in accounts:
         pipe.xadd(
-            keys.ACCOUNT_SNAPSHOTS, {"account": account}, maxlen=26_000 * max(1, len(accounts)), approximate=True
+            keys.ACCOUNT_SNAPSHOTS,
+            {"account": account},
+            maxlen=26_000 * max(1, len(accounts)),
+            approximate=True,
         )
     pipe.execute()
     return len(accounts)
@@ -98,7 +101,7 @@ def publish_configuration() -> int:
     """Publishes the configuration again, should Redis have lost or missed it."""
     from executors import configuration  # the only task that needs Django's tables
 
-    return configuration.publish_all()
+    return configuration.publish_all().changed
 
 
 _clients: dict[str, Any] = {}
@@ -114,4 +117,3 @@ def _ticks() -> Any:
     if "ticks" not in _clients:
         _clients["ticks"] = ticks()
     return _clients["ticks"]
-

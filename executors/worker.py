@@ -9,10 +9,8 @@ import fcntl
 import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
 from celery import Celery
 from django.conf import settings
@@ -20,9 +18,11 @@ from django.conf import settings
 from executors import runtime
 from executors.credentials import CredentialError, unseal
 from executors.executor import Executor
+from executors.listener import Listener
 from executors.messages import TerminalConfig
 from executors.terminals.factory import open_terminal
 from tradedist import keys
+from tradedist.wire import Keyring
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,11 @@ def main(app: Celery, config: TerminalConfig) -> int:
         logger.error("%s cannot be opened: %s", terminal_id, error)
         return EXIT_CONFIG
     executor = Executor(config, directory, terminal)
+    listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit)
+    executor.announce(pid=str(os.getpid()), address=listener.address)
     runtime.set_current(executor)
     executor.start()
+    listener.start()
     worker = app.Worker(
         hostname=f"{terminal_id}@{settings.HOST_ID}",
         queues=[keys.terminal_queue(terminal_id)],
@@ -115,6 +118,7 @@ def main(app: Celery, config: TerminalConfig) -> int:
     try:
         worker.start()
     finally:
+        listener.stop()
         executor.stop(STOP_S)
     return 1 if executor.failed else 0
 
@@ -128,8 +132,3 @@ def _end_with(executor: Executor) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="end-with", daemon=True).start()
-
-
-def ignore_interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C reaches the whole foreground group; the supervisor stops its executors in order."""
-    sys.stderr.flush()

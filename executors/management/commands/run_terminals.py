@@ -1,0 +1,50 @@
+"""`manage.py run_terminals`: the supervisor of this host's executors."""
+
+import logging
+import socketserver
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from prometheus_client import REGISTRY, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from executors.supervisor import Supervisor
+from tradedist.celery import app
+
+logger = logging.getLogger(__name__)
+
+
+class ExecutorsCollector(Collector):
+    """What the supervisor knows of its executors, read when Prometheus asks."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def collect(self) -> Any:
+        running = GaugeMetricFamily(
+            "tradedist_executor_up", "1 while the terminal's executor runs", labels=["terminal"]
+        )
+        restarts = CounterMetricFamily(
+            "tradedist_executor_restarts", "Restarts by this supervisor", labels=["terminal"]
+        )
+        for terminal_id, child in list(self._supervisor.children.items()):
+            running.add_metric([terminal_id], float(child.running))
+            restarts.add_metric([terminal_id], child.restarts)
+        yield running
+        yield restarts
+
+
+class Command(BaseCommand):
+    help = "Run and watch the executors of every enabled terminal that is pinned to this host (HOST_ID)."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        supervisor = Supervisor(app, settings.HOST_ID)
+        REGISTRY.register(ExecutorsCollector(supervisor))
+        server, _thread = start_http_server(settings.TERMINALS_METRICS_PORT, addr="127.0.0.1")
+        assert isinstance(server, socketserver.BaseServer)
+        supervisor.close_in_child.append(server.socket.close)
+        logger.info("supervising the terminals of host %s", settings.HOST_ID)
+        supervisor.run()
+        server.shutdown()
