@@ -7,29 +7,26 @@ answered from its record before anything else is looked at.
 
 import asyncio
 import logging
+import weakref
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import redis
 from asgiref.sync import sync_to_async
-from celery import current_app
 from django.conf import settings
 from pydantic import ValidationError
 
 from executors import grants
 from executors.errors import AcceptUnknown, Code, Refused
-from executors.messages import SIGNAL, CloseSignal, Leg, OpenSignal, Signal, SignalView
+from executors.fanout import Fanout
+from executors.messages import SIGNAL, CloseSignal, Signal, SignalView
 from executors.state import Recorded, SignalStore, order_view
-from tradedist import keys
 from tradedist.clock import monotonic_ms, now_ms
 from tradedist.redis import async_state
 
 logger = logging.getLogger(__name__)
 
-EXECUTE_TASK = "executors.tasks.execute_order"
-CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 BUCKETS = 10_000  # users whose rate is remembered at once
 
 
@@ -104,7 +101,7 @@ async def _answer_known(body: Any, user: Any) -> Accepted | Refused | None:
     if not isinstance(signal_id, str) or len(signal_id) != 36:
         return None
     try:
-        record = await store().known(signal_id)
+        record = await process().store.known(signal_id)
     except redis.RedisError:
         return None  # the refusal stands: nothing was asked of the store but to look
     if not record:
@@ -117,7 +114,7 @@ async def _answer_known(body: Any, user: Any) -> Accepted | Refused | None:
         same = False
     if not same:
         return _conflict(foreign=False)
-    view = await store().view(signal_id)
+    view = await process().store.view(signal_id)
     return Accepted(view, created=False) if view else None
 
 
@@ -134,7 +131,7 @@ async def _record(
     signal: Signal, user: Any, targets: list[tuple[str, int]], ttl_ms: int, *, source: str, received_ms: int
 ) -> Accepted:
     try:
-        recorded = await store().record(
+        recorded = await process().store.record(
             signal,
             targets=targets,
             user_id=user.pk,
@@ -144,7 +141,7 @@ async def _record(
             received_ms=received_ms,
         )
         if recorded.status == "KNOWN":
-            view = await store().view(signal.signal_id)
+            view = await process().store.view(signal.signal_id)
             if view is None:
                 raise AcceptUnknown
             return Accepted(view, created=False)
@@ -155,7 +152,7 @@ async def _record(
         raise AcceptUnknown from error
     if recorded.status != "CREATED":
         raise _conflict(foreign=recorded.status == "FOREIGN")
-    _wake(recorded)
+    process().fanout.wake(recorded.legs)
     return Accepted(_created_view(signal, user, source, recorded), created=True)
 
 
@@ -170,49 +167,6 @@ def _created_view(signal: Signal, user: Any, source: str, recorded: Recorded) ->
         deadline_ms=recorded.deadline_ms,
         orders=[order_view(report, "0") for report in recorded.reports],
     )
-
-
-# --- Wake-ups ---
-
-_publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
-_wakes: set[asyncio.Task[None]] = set()
-MAX_PENDING_WAKES = 1000  # beyond it the outbox alone wakes the executors
-
-
-def _wake(recorded: Recorded) -> None:
-    if len(_wakes) >= MAX_PENDING_WAKES:
-        logger.warning("too many Celery publications pending; the outbox wakes the executors")
-        return
-    task = asyncio.ensure_future(_publish_later(recorded.legs))
-    _wakes.add(task)
-    task.add_done_callback(_wakes.discard)
-
-
-async def _publish_later(legs: tuple[str, ...]) -> None:
-    if settings.DISPATCH_GRACE_MS:
-        await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000)
-    await asyncio.get_running_loop().run_in_executor(_publisher, publish_tasks, legs)
-
-
-def publish_tasks(legs: tuple[str, ...]) -> None:
-    """One Celery task an order, on its terminal's queue. A failure is only logged: the outbox has the leg."""
-    try:
-        with current_app.producer_pool.acquire(block=True, timeout=2) as producer:
-            for text in legs:
-                leg = Leg.model_validate_json(text)
-                current_app.send_task(
-                    EXECUTE_TASK,
-                    args=[text],
-                    argsrepr=repr(leg.order_id),
-                    kwargsrepr="",
-                    task_id=leg.order_id,
-                    queue=keys.terminal_queue(leg.terminal_id),
-                    priority=OPEN_PRIORITY if isinstance(leg.signal, OpenSignal) else CLOSE_PRIORITY,
-                    producer=producer,
-                    retry=False,
-                )
-    except Exception:  # whatever the broker library raises, the order goes on by the outbox
-        logger.exception("Celery tasks could not be published", extra={"action": "wake"})
 
 
 # --- Per process state ---
@@ -243,13 +197,23 @@ class RateBuckets:
 
 
 _rate = RateBuckets()
-_stores: dict[int, SignalStore] = {}
 
 
-def store() -> SignalStore:
-    """The event loop's own client: connections belong to the loop that made them."""
-    loop = id(asyncio.get_running_loop())
-    if loop not in _stores:
-        _stores.clear()  # tests run many loops after one another; a process of ours has one
-        _stores[loop] = SignalStore(async_state())
-    return _stores[loop]
+class _PerLoop:
+    """The event loop's own connections: they belong to the loop that made them."""
+
+    def __init__(self) -> None:
+        client = async_state()
+        self.store = SignalStore(client)
+        self.fanout = Fanout(client)
+
+
+_loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _PerLoop]" = weakref.WeakKeyDictionary()
+
+
+def process() -> _PerLoop:
+    loop = asyncio.get_running_loop()
+    found = _loops.get(loop)
+    if found is None:
+        found = _loops[loop] = _PerLoop()
+    return found

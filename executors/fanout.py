@@ -1,0 +1,96 @@
+"""Wakes the executors of an accepted signal: datagrams and frames at once, Celery tasks a grace later.
+
+Precedes: listeners and `tasks.execute_order`. Follows: dispatch, once the store has recorded the signal. All of it may be
+lost: the outbox has every leg. The grace keeps the workers that Celery wakes from competing with the orders themselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+from celery import current_app
+from django.conf import settings
+
+from executors.messages import Leg, OpenSignal
+from executors.wakeup import Wakeup
+from tradedist import keys
+from tradedist.clock import monotonic_ms, now_ms
+from tradedist.wire import Keyring
+
+logger = logging.getLogger(__name__)
+
+EXECUTE_TASK = "executors.tasks.execute_order"
+CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
+ADDRESSES_AGE_MS = 500
+MAX_PENDING = 1000  # publications; beyond it the outbox alone wakes the executors
+
+
+class Fanout:
+    """One an event loop. `client` is its state Redis."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._redis = client
+        self._wakeup = Wakeup(Keyring({0: settings.WIRE_KEY}), boot_id=now_ms())
+        self._addresses: dict[str, str] = {}
+        self._read_ms = -ADDRESSES_AGE_MS * 2.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
+
+    def wake(self, texts: Sequence[str]) -> None:
+        """`texts`: legs as JSON. Returns at once; what takes time goes on in the background."""
+        if len(self._tasks) >= MAX_PENDING:
+            logger.warning("too many publications pending: the outbox wakes the executors")
+            return
+        legs = [(Leg.model_validate_json(text), text) for text in texts]
+        known = all(leg.terminal_id in self._addresses for leg, _ in legs)
+        if known:
+            self._wakeup.send(legs, self._addresses)
+        task = asyncio.ensure_future(self._go_on(legs, sent=known))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _go_on(self, legs: list[tuple[Leg, str]], *, sent: bool) -> None:
+        if not sent or monotonic_ms() - self._read_ms > ADDRESSES_AGE_MS:
+            await self._read_addresses({leg.terminal_id for leg, _ in legs})
+        if not sent:
+            self._wakeup.send(legs, self._addresses)
+        await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000)
+        self._wakeup.flush()
+        await asyncio.get_running_loop().run_in_executor(self._publisher, publish_tasks, legs)
+
+    async def _read_addresses(self, also: set[str]) -> None:
+        self._read_ms = monotonic_ms()
+        names = sorted(also | set(self._addresses))
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hget(keys.instance(name), "address")
+        try:
+            found = cast(list[str | None], await cast(Any, pipe.execute()))
+        except redis.RedisError as error:
+            logger.warning("the executors' addresses could not be read: %s", error)
+            return
+        self._addresses = {name: address for name, address in zip(names, found, strict=True) if address}
+
+
+def publish_tasks(legs: Sequence[tuple[Leg, str]]) -> None:
+    """One Celery task an order, on its terminal's queue. A failure is only logged: the outbox has the leg."""
+    try:
+        with current_app.producer_pool.acquire(block=True, timeout=2) as producer:
+            for leg, text in legs:
+                current_app.send_task(
+                    EXECUTE_TASK,
+                    args=[text],
+                    argsrepr=repr(leg.order_id),
+                    kwargsrepr="",
+                    task_id=leg.order_id,
+                    queue=keys.terminal_queue(leg.terminal_id),
+                    priority=OPEN_PRIORITY if isinstance(leg.signal, OpenSignal) else CLOSE_PRIORITY,
+                    producer=producer,
+                    retry=False,
+                )
+    except Exception:  # whatever the broker library raises, the order goes on by the outbox
+        logger.exception("Celery tasks could not be published", extra={"action": "wake"})
