@@ -25,7 +25,11 @@ class Tick(Message):
 
 
 class Candle(Message):
-    """`open_ms` is the start; `ticks` counts the ticks in it; `forming` until its time is over."""
+    """`open_ms` is the start; `ticks` counts the ticks in it; `forming` until its time is over.
+
+    `partial`: ticks in it, or between it and the candle before, may have been missed (a start, an outage); the
+    terminal's own candle is then the better one.
+    """
 
     symbol: str
     seconds: int
@@ -36,6 +40,7 @@ class Candle(Message):
     close: float
     ticks: int
     forming: bool = False
+    partial: bool = False
 
 
 class SymbolInfo(Message):

@@ -6,7 +6,7 @@ configuration as the executors read it, Celery's queues. Tick Redis (`allkeys-lr
 
 PREFIX = "td"
 
-# --- RTSS: the signal store, written by accept, moved forward by the executors' reports -------------------------
+# --- RTSS: the signal store, written by accept, moved forward by the executors' reports ---
 SIGNALS = f"{PREFIX}:rtss:signals"  # zset signal_id by accepted_ms: the list, newest last
 
 
@@ -32,10 +32,11 @@ def leg_seq(terminal_id: str) -> str:
 
 UNSETTLED = f"{PREFIX}:rtss:unsettled"  # zset order_id by deadline_ms: what the expiry flag looks at
 
-# --- RTRS: the result stream ---------------------------------------------------------------------------------------
+# --- RTRS: the result stream ---
 REPORTS = f"{PREFIX}:rtrs"  # stream; field `report`: messages.ExecutionReport as JSON
+REPORTS_EPOCH = f"{PREFIX}:rtrs:epoch"  # string: names the stream's life; another one makes clients' cursors void
 
-# --- RTS: the trade state, as each executor last read it from its terminal ---------------------------------------------
+# --- RTS: the trade state, as each executor last read it from its terminal ---
 
 
 def account(terminal_id: str) -> str:
@@ -56,7 +57,7 @@ def pending_orders(terminal_id: str) -> str:
 RTS_CHANGES = f"{PREFIX}:rts:changes"  # channel: messages.TerminalUpdate as JSON, at each change and every 500 ms
 ACCOUNT_SNAPSHOTS = f"{PREFIX}:rts:snapshots"  # stream; field `account`: AccountState as JSON, every 5 minutes
 
-# --- RIS: the instance state ------------------------------------------------------------------------------------------
+# --- RIS: the instance state ---
 
 
 def instance(terminal_id: str) -> str:
@@ -65,13 +66,17 @@ def instance(terminal_id: str) -> str:
     return f"{PREFIX}:ris:{terminal_id}"
 
 
-# --- Configuration as published by the web process and the beat ---------------------------------------------------------
+# hash `terminals:<host_id>` (supervisor) | `feed:<host_id>` -> UTC ms; each writes its own every second, for /api/health
+HEARTBEATS = f"{PREFIX}:ris:heartbeats"
+
+# --- Configuration as published by the web process and the beat ---
 CONFIGS = f"{PREFIX}:config"  # hash terminal_id -> messages.TerminalConfig as JSON
 CONFIG_VERSIONS = f"{PREFIX}:config:versions"  # hash terminal_id -> version (integer)
-MODES = f"{PREFIX}:modes"  # hash `global` | `terminal:<id>` -> ACTIVE | REDUCING | HALTED
+# hash `global` | `terminal:<id>` -> ACTIVE | REDUCING | HALTED; `resumed:<id>` -> count of operators' resumes
+MODES = f"{PREFIX}:modes"
 CONFIG_CHANGES = f"{PREFIX}:config:changes"  # channel: terminal_id, or `*` for modes
 
-# --- Tick Redis -----------------------------------------------------------------------------------------------------------
+# --- Tick Redis ---
 SYMBOLS = f"{PREFIX}:symbols"  # hash symbol -> charts.messages.SymbolInfo as JSON
 LATEST_TICKS = f"{PREFIX}:ticks:latest"  # hash symbol -> charts.messages.Tick as JSON
 
@@ -89,6 +94,11 @@ def candles(symbol: str, seconds: int) -> str:
 def forming(symbol: str, seconds: int) -> str:
     """string: the forming candle as JSON."""
     return f"{PREFIX}:forming:{seconds}:{symbol}"
+
+
+def settling(symbol: str, seconds: int) -> str:
+    """string: JSON list of closed candles that a late tick may still amend (2 s); they enter the stream after that."""
+    return f"{PREFIX}:settling:{seconds}:{symbol}"
 
 
 def market_channel(symbol: str) -> str:
@@ -109,7 +119,14 @@ def candle_reply(request_id: str) -> str:
     return f"{PREFIX}:history:reply:{request_id}"
 
 
-# --- Celery queues on the state Redis -------------------------------------------------------------------------------------
+# What a restarted feed goes on from; written in one transaction with the candles.
+FEED_SYMBOLS = f"{PREFIX}:feed:symbols"  # hash symbol -> JSON: unfinished candles to the tick
+FEED_SOURCES = f"{PREFIX}:feed:sources"  # hash terminal_id -> JSON: boot, sequence, replay window, priority
+FEED_BATCH = f"{PREFIX}:feed:batch"  # string: id of the last batch that was written
+FEED_HEARTBEAT = f"{PREFIX}:feed:heartbeat"  # string, 5 s: JSON with pid, time_ms, ticks_per_s, sources, symbols
+
+
+# --- Celery queues on the state Redis ---
 
 
 def terminal_queue(terminal_id: str) -> str:

@@ -23,6 +23,8 @@ PAPER_BROKER_PORT = envint("PAPER_BROKER_PORT", PORT + 3, low=1, high=65535)
 FLOWER_PORT = envint("FLOWER_PORT", PORT + 4, low=1, high=65535)
 FEED_PORT = envint("FEED_PORT", PORT + 5, low=1, high=65535)  # UDP and TCP
 TERMINALS_METRICS_PORT = envint("TERMINALS_METRICS_PORT", PORT + 6, low=1, high=65535)
+FEED_BIND = envstr("FEED_BIND", "127.0.0.1")  # where the feed listens
+FEED_HOST = envstr("FEED_HOST", "127.0.0.1")  # where the executors send their ticks
 FEED_METRICS_PORT = envint("FEED_METRICS_PORT", PORT + 7, low=1, high=65535)
 SUPERVISOR_PORT = envint("SUPERVISOR_PORT", PORT + 8, low=1, high=65535)  # the process manager of `make run`
 
@@ -44,6 +46,9 @@ REDIS_TICKS_URL = envstr("REDIS_TICKS_URL") or f"redis://:{quote(REDIS_PASSWORD)
 TICKS_MAXMEMORY_MB = envint("TICKS_MAXMEMORY_MB", 256, low=16)
 STATE_MAXMEMORY_MB = envint("STATE_MAXMEMORY_MB", 1024, low=16)
 
+# --- Market data ---
+TICK_POLL_MS = envint("TICK_POLL_MS", 20, low=1)  # between two looks at a terminal's prices
+
 # --- Paper broker ---
 EMBEDDED_PAPER_BROKER = not envstr("PAPER_BROKER_URL")
 PAPER_BROKER_URL = envstr("PAPER_BROKER_URL", f"tcp://127.0.0.1:{PAPER_BROKER_PORT}")
@@ -54,7 +59,7 @@ MARKET_TTL_MS = envint("MARKET_TTL_MS", 5_000, low=100)
 CLOSE_TTL_MS = envint("CLOSE_TTL_MS", 86_400_000, low=100)
 MAX_TTL_MS = envint("MAX_TTL_MS", 86_400_000, low=100)
 ORDERS_PER_SECOND = envint("ORDERS_PER_SECOND", 10, low=1)  # accepted signals per user
-DISPATCH_GRACE_MS = envint("DISPATCH_GRACE_MS", 0)  # Celery tasks are published this long after accept
+DISPATCH_GRACE_MS = envint("DISPATCH_GRACE_MS", 20)  # Celery tasks are published this long after accept
 OUTBOX_DRAIN_MS = envint("OUTBOX_DRAIN_MS", 250, low=10)  # the supervisor's drain of all terminals
 OWN_DRAIN_MS = envint("OWN_DRAIN_MS", 5_000, low=10)  # each executor's own drain
 ACCOUNT_SYNC_MS = envint("ACCOUNT_SYNC_MS", 500, low=10)
@@ -131,9 +136,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 10,
     }
 
+# --- The web process's bounds ---
+MAX_CONNECTIONS = envint("MAX_CONNECTIONS", 2_000, low=10)  # requests and sockets at once; more are refused
+SOCKETS_PER_USER = envint("SOCKETS_PER_USER", 10, low=1)  # of each kind, per process
+
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = DATA_DIR / "staticfiles"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns of one that is not there
+WHITENOISE_USE_FINDERS = True  # serves what the apps and static/ hold, without collectstatic
+WHITENOISE_AUTOREFRESH = DEBUG
 
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
