@@ -16,7 +16,7 @@ from django.conf import settings
 from executors import retcodes
 from executors.breaker import Breaker
 from executors.crashpoints import reached
-from executors.errors import Code
+from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.journal import Journal
 from executors.legs import ZERO, LegRow, RequestRow
 from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, TerminalConfig
@@ -102,6 +102,14 @@ class Execution:
             self._end_unsent(
                 new_row(leg, self.clock), S.EXPIRED, self._trace(leg, path), Code.EXPIRED, late(leg, now)
             )
+        for row in list(self.open.values()):
+            if (
+                row.state is S.INTENT
+                and row.leg.deadline_ms <= now
+                and not unanswered(row)
+                and not self._waits(row)
+            ):
+                self.conclude(row, self._trace(row.leg, "restart"), late(row.leg, now))
 
     def run_next(self) -> bool:
         """Run the next leg, if there is one. Only while the terminal is connected and verified."""
@@ -119,11 +127,16 @@ class Execution:
             )
         trace = self._trace(leg, path)
         row = new_row(leg, self.clock)
-        denial = self._prepare(row)
-        if denial is not None:
-            self._end_unsent(row, S.DENIED, trace, denial.code, denial.message)
-        else:
-            self.pursue(row, trace)
+        try:
+            denial = self._prepare(row)
+            if denial is not None:
+                self._end_unsent(row, S.DENIED, trace, denial.code, denial.message)
+            else:
+                self.pursue(row, trace)
+        except TerminalError:
+            if row.state is S.QUEUED:  # nothing is decided yet: it waits at its place for the terminal
+                self.queue.ready.insert(0, (leg, path))
+            raise
         return True
 
     def resume(self) -> None:
@@ -242,6 +255,9 @@ class Execution:
             return False
         self.move(row, S.INTENT, trace, request=made, message=made.result["message"])
         reached("after-result")
+        if reply.result is None:
+            # nothing was sent for want of a connection: the order goes on when the terminal is back, or expires
+            raise TerminalUnavailable("order_send", reply.error)
         return True
 
     def _send(self, request: TradeRequest, trace: Trace) -> SendReply:
@@ -254,7 +270,9 @@ class Execution:
         trace.answered()
         return reply
 
-    def _note(self, row: LegRow, made: RequestRow, step: Step, request: TradeRequest, reply: SendReply) -> None:
+    def _note(
+        self, row: LegRow, made: RequestRow, step: Step, request: TradeRequest, reply: SendReply
+    ) -> None:
         """Put what the reply says into the request and the order."""
         verdict = retcodes.judge(request, reply)
         made.outcome = verdict.outcome

@@ -38,6 +38,7 @@ RECONNECT_S = 5.0
 TRIES_BEFORE_ALARM = 3
 TICK_POLL_MS = 25
 LOOK_MS = 500
+RUN_MS = 100  # of orders in a row
 TURN_LIMIT_S = 10.0  # a turn without a broker call that takes longer is stuck
 INBOX_LIMIT = 10_000
 WATCHED = 2_000  # finished orders whose last report is kept for a Celery task that still comes
@@ -205,12 +206,7 @@ class Executor(threading.Thread):
         self._progress.moved(TURN_LIMIT_S)
         self._take_inbox()
         self._execution.expire()
-        may_run = self._ready and self._compared
-        while may_run:
-            self._progress.moved(settings.SEND_LIMIT_S)
-            if not self._execution.run_next():
-                break
-            self._take_inbox(wait=False)
+        self._run_orders()
         if self._execution.queue.gap():
             self._drain_asked = self._link.ask_drain()
         now = monotonic_ms()
@@ -229,6 +225,24 @@ class Executor(threading.Thread):
                 self._due_look = now + LOOK_MS
                 self._resolution.look()
                 self._execution.resume()
+        except TerminalError as error:
+            self._lost(error)
+
+    def _run_orders(self) -> None:
+        """What is ready, for a while: account state and ticks must not starve under a stream of orders."""
+        until = monotonic_ms() + RUN_MS
+        try:
+            while self._ready and self._compared and monotonic_ms() < until:
+                self._progress.moved(settings.SEND_LIMIT_S)
+                if not self._execution.run_next():
+                    return
+                self._take_inbox(wait=False)
+        except TerminalError as error:
+            self._lost(error)
+
+    def _resume(self) -> None:
+        try:
+            self._execution.resume()
         except TerminalError as error:
             self._lost(error)
 
@@ -268,7 +282,7 @@ class Executor(threading.Thread):
             case Compared():
                 self._compared = True
                 if self._ready:
-                    self._execution.resume()
+                    self._resume()
             case ConfigRead(config):
                 self._configure(config)
             case ModesRead(modes, resumed):
@@ -333,7 +347,7 @@ class Executor(threading.Thread):
         self._resolution.answering(round(monotonic_ms()))
         self._status("READY")
         if self._compared:
-            self._execution.resume()
+            self._resume()
 
     def _lost(self, error: TerminalError) -> None:
         """The terminal does not answer: orders wait or expire until it does."""
