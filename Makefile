@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run stop status logs test chaos bench lint types fmt check
+.PHONY: installed help run stop status logs test chaos bench lint types fmt check
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,13 +13,13 @@ help:  ## list the targets
 run: install-run  ## install what is missing and start everything; Ctrl-C stops it (PORT, DATA_DIR)
 	@exec $(VENV)/python -m tradedist.running run --parent $$PPID
 
-stop: install-run  ## stop what `make run` started
+stop: installed  ## stop what `make run` started
 	@exec $(VENV)/python -m tradedist.running stop
 
-status: install-run  ## show each process and whether it is well
+status: installed  ## show each process and whether it is well
 	@exec $(VENV)/python -m tradedist.running status
 
-logs: install-run  ## follow the logs (NAME=web for one process)
+logs: installed  ## follow the logs (NAME=web for one process)
 	@exec $(VENV)/python -m tradedist.running logs $(NAME)
 
 # --- Tests and measurements ---
@@ -47,6 +47,9 @@ fmt: install-test  ## let ruff put the format right
 check: lint types  ## lint, types and the quick tests
 	@$(VENV)/python -m charts.frontend test
 	@$(VENV)/python -m pytest -n 2 tests/unit tests/property tests/test_architecture.py tests/test_docs.py
+
+installed:
+	@test -x $(VENV)/python || { echo "Nothing is installed here yet. Start with: make run"; exit 1; }
 
 install-%:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

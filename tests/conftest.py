@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.stack import running_stack  # noqa: F401  (a fixture)
 from tests.valkey import Valkey
 from tradedist.ports import free_block
 
@@ -54,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "running_stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("stack"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-django sets Django up only if the settings have been read by then: here, now that they may be."""
+    from django.conf import settings
+
+    assert settings.DATA_DIR == HOME / "data"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

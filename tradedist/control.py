@@ -24,10 +24,10 @@ class State:
 
 
 class Control:
-    def __init__(self) -> None:
-        self._url = (
-            f"http://tradedist:{settings.SUPERVISOR_PASSWORD}@127.0.0.1:{settings.SUPERVISOR_PORT}/RPC2"
-        )
+    def __init__(
+        self, port: int = settings.SUPERVISOR_PORT, password: str = settings.SUPERVISOR_PASSWORD
+    ) -> None:
+        self._url = f"http://tradedist:{password}@127.0.0.1:{port}/RPC2"
 
     def _call(self, method: str, *arguments: Any) -> Any:
         # A connection per call: supervisord closes idle ones, and may have been restarted.

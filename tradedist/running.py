@@ -23,6 +23,7 @@ from tradedist.ports import TCP, UDP, holder, is_free
 from tradedist.processes import ProcessId
 
 LAUNCHER = programs.RUN / "launcher.json"
+READY = programs.RUN / "ready.json"  # there while every part is up; the tests wait for it
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 25.0
 
@@ -52,9 +53,11 @@ class Run:
         ProcessId.own().write(LAUNCHER)
         code = 0
         try:
+            READY.unlink(missing_ok=True)
             self._clean()
             self._check_ports()
             self._start()
+            ProcessId.own().write(READY)
             screen.show_ready()
             self._watch()
         except CannotRun as error:
@@ -63,6 +66,7 @@ class Run:
         except Stopped:
             pass
         finally:
+            READY.unlink(missing_ok=True)
             screen.say("Stopping …")
             self._end()
             LAUNCHER.unlink(missing_ok=True)
