@@ -1,0 +1,236 @@
+"""The order WebSocket, /ws/orders/: signals in; a snapshot, then reports, terminals and modes out.
+
+Follows: tradedist.sockets (who, how much, in what order). Precedes: dispatch.accept. A user sees the terminals that
+he is granted and nothing of others. Reports are never conflated or skipped; what a terminal holds is conflated.
+"""
+
+import asyncio
+import logging
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+import redis
+
+from executors import grants, readmodel, snapshots
+from executors.dispatch import accept
+from executors.errors import AcceptUnknown, Code, Refused
+from executors.live import Cursor, LiveTerminal, live_report, live_terminal, of_report, parse_cursor
+from executors.messages import CLIENT_MESSAGE, ExecutionReport, Ping, Resume, SendSignal, public
+from tradedist import keys, metrics
+from tradedist.hub import Event, entry_order
+from tradedist.mailbox import TRY_AGAIN_LATER
+from tradedist.sockets import LiveSocket, finite
+
+logger = logging.getLogger(__name__)
+
+REPLAY_PAGE = 100
+MAX_REPLAY = 2_000  # reports; a client that missed more gets a snapshot
+SETTLE_S = 0.1  # configuration changes come in bursts
+USER_AGE_S = 1.0  # before a signal the login is read again if its last look is older
+
+_accepting: set[asyncio.Task[Any]] = set()  # accepted signals outlive their sockets
+
+
+class OrderSocket(LiveSocket):
+    kind = "orders"
+    source = "state"
+    messages = CLIENT_MESSAGE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.visible: snapshots.Refs = {}
+        self.who = grants.NOBODY
+        self._catching_up = asyncio.Lock()
+        self._refresh: asyncio.TimerHandle | None = None
+        self._signals: list[tuple[frozenset[str] | None, asyncio.Future[None]]] = []
+
+    async def opened(self, up: bool) -> None:
+        await self._look()
+        self.subscribe(keys.REPORTS, self._on_report)
+        self.subscribe(keys.RTS_CHANGES, self._on_terminal)
+        self.subscribe(keys.CONFIG_CHANGES, self._on_configuration)
+        query = parse_qs(self.scope.get("query_string", b"").decode("latin1"))
+        cursor = query.get("cursor", [None])[-1]
+        if up and cursor:
+            await self._resume(parse_cursor(cursor))
+        elif up:  # otherwise the snapshot comes when Redis does
+            await self._snapshot()
+
+    async def handle(self, message: Any) -> None:
+        match message:
+            case SendSignal():
+                await self._signal(message)
+            case Resume():
+                await self._resume(parse_cursor(message.cursor))
+            case Ping():
+                self.answer({"type": "pong", "at": finite(message.at)})
+
+    # --- Signals ---
+
+    async def _signal(self, message: SendSignal) -> None:
+        """Signals that share a terminal are accepted in the order sent; others do not wait for each other."""
+        names = named_terminals(message.signal)
+        earlier = [done for other, done in self._signals if names is None or other is None or names & other]
+        mine: tuple[frozenset[str] | None, asyncio.Future[None]] = (
+            names,
+            asyncio.get_running_loop().create_future(),
+        )
+        self._signals.append(mine)
+        try:
+            if earlier:
+                await asyncio.wait(earlier)
+            if await self.recheck_user(max_age_s=USER_AGE_S):
+                await self._accept(message)
+        finally:
+            self._signals.remove(mine)
+            mine[1].set_result(None)
+
+    async def _accept(self, message: SendSignal) -> None:
+        task = asyncio.ensure_future(accept(message.signal, self.user, source="socket"))
+        _accepting.add(task)
+        task.add_done_callback(_accepting.discard)
+        about = {"request_id": message.request_id, "signal_id": str(message.signal.get("signal_id", ""))[:64]}
+        try:
+            accepted = await asyncio.shield(task)
+        except Refused as refused:
+            metrics.rejected_orders.inc()
+            self.answer({"type": "refused", **about, "code": refused.code, "message": refused.message})
+        except AcceptUnknown as unknown:
+            self.answer({"type": "refused", **about, "code": unknown.code, "message": unknown.message})
+        except Exception:
+            logger.exception("accept failed", extra={"signal_id": about["signal_id"]})
+            text = "It is not known whether the signal was recorded. Send it again with the same signal_id."
+            self.answer({"type": "refused", **about, "code": Code.ACCEPT_UNKNOWN, "message": text})
+        else:
+            orders = [order for order in accepted.view.orders if order.terminal_id in self.visible]
+            view = accepted.view.model_copy(update={"orders": orders})
+            self.answer(
+                {
+                    "type": "accepted",
+                    "request_id": message.request_id,
+                    "created": accepted.created,
+                    "signal": public(view),
+                }
+            )
+
+    # --- Live ---
+
+    def _on_report(self, event: Event) -> None:
+        live = event.once(live_report)
+        if live is not None and live.terminal_id in self.visible:
+            self.post_text(live.body(self.hub.epoch, event.entry_id), live.stamp)
+
+    def _on_terminal(self, event: Event) -> None:
+        live = event.once(live_terminal)
+        if live is not None and live.update.terminal_id in self.visible:
+            self.post_latest(live.update.terminal_id, live)
+
+    def _on_configuration(self, event: Event) -> None:
+        if event.text == "*":
+            self.spawn(self._tell_modes())
+        elif self._refresh is None:
+            self._refresh = asyncio.get_running_loop().call_later(SETTLE_S, self._refresh_now)
+
+    def _refresh_now(self) -> None:
+        self._refresh = None
+        if not self.mailbox.closing:
+            self.spawn(self.access_checked(changed=True))
+
+    async def access_checked(self, *, changed: bool = False) -> None:
+        """What the user may see, read again. A change of it, or of a terminal he sees, brings a snapshot."""
+        before = self.visible
+        await self._look()
+        if self.visible != before or changed:
+            await self._snapshot()
+
+    async def _look(self) -> None:
+        self.who, self.visible = await snapshots.access(self.user)
+
+    async def _tell_modes(self) -> None:
+        try:
+            modes = await readmodel.modes(self.hub.state, self.visible)
+        except redis.RedisError:
+            return  # the snapshot after the outage has them
+        self.post({"type": "modes", "modes": modes})
+
+    def source_came(self) -> None:
+        self.spawn(self._snapshot())  # terminals may have changed unheard; reports go on by themselves
+
+    # --- Snapshot and replay: live reports wait meanwhile, so that nothing is missed between the two ---
+
+    async def _snapshot(self) -> None:
+        async with self._catching_up:
+            await self._send_snapshot()
+
+    async def _send_snapshot(self) -> None:
+        self.mailbox.hold()
+        cursor = self.hub.cursor  # before the reads: they show at least what the reports up to here say
+        try:
+            snapshot = await snapshots.snapshot(self.hub.state, self.user, self.who, self.visible)
+        except redis.RedisError as error:
+            logger.warning("no snapshot: %s", error)
+            self.error(Code.UNAVAILABLE, "The state store does not answer. A snapshot follows when it does.")
+            if self.hub.is_up("state"):  # the hub has not noticed: nothing would bring the snapshot
+                self.end(TRY_AGAIN_LATER, "the state store does not answer; connect again")
+        else:
+            self.post_ahead(f'{{"type":"snapshot","cursor":"{cursor}",{snapshot[1:]}')
+        finally:
+            self.release()
+
+    async def _resume(self, cursor: Cursor | None) -> None:
+        async with self._catching_up:
+            try:
+                if cursor is None or not await self._replay(cursor):
+                    await self._send_snapshot()
+            except redis.RedisError as error:
+                logger.warning("no replay: %s", error)
+                self.end(
+                    TRY_AGAIN_LATER, "the state store does not answer; connect again with your last cursor"
+                )
+
+    async def _replay(self, cursor: Cursor) -> bool:
+        """Sends what was reported after the cursor. False when that cannot be done without a gap."""
+        hub = self.hub
+        if cursor.epoch != hub.epoch or entry_order(cursor.entry_id) > entry_order(hub.last_id):
+            return False
+        self.mailbox.hold()
+        until = hub.last_id
+        if not await snapshots.reaches_back(hub.state, cursor.entry_id):
+            return False
+        entries = cast(
+            list[tuple[str, dict[str, str]]],
+            await hub.state.xrange(keys.REPORTS, min=f"({cursor.entry_id}", max=until, count=MAX_REPLAY + 1),
+        )
+        if len(entries) > MAX_REPLAY:
+            return False
+        terminals = await readmodel.terminal_updates(hub.state, self.visible)
+        for place, (entry_id, fields) in enumerate(entries, 1):
+            try:
+                report = ExecutionReport.model_validate_json(fields.get("report", ""))
+            except ValueError:
+                continue
+            if report.terminal_id in self.visible:
+                self.post_ahead(of_report(report, entry_id).body(cursor.epoch, entry_id))
+            if place % REPLAY_PAGE == 0:
+                await self.drained()
+        for update in terminals:
+            self.post_latest(update.terminal_id, LiveTerminal(update))
+        self.release()
+        return True
+
+
+async def finish_accepting() -> None:
+    """Returns when every signal under way is recorded; the process may end then."""
+    if _accepting:
+        await asyncio.wait(_accepting)
+
+
+def named_terminals(signal: dict[str, Any]) -> frozenset[str] | None:
+    """The terminals that a signal names; None when it may be any (groups, or not readable)."""
+    targets = signal.get("targets")
+    if not isinstance(targets, dict) or targets.get("groups"):
+        return None
+    names = targets.get("terminals")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return frozenset(names)

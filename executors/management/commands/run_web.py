@@ -1,0 +1,51 @@
+"""Runs the web process: HTTP, the two WebSockets and the admin, on HOST and PORT, until SIGTERM.
+
+Precedes: tradedist.server and tradedist.asgi. Follows: an operator, `make run` or a systemd unit.
+"""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+
+class Command(BaseCommand):
+    help = "Serves the page, REST and the WebSockets."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default=settings.HOST)
+        parser.add_argument("--port", type=int, default=settings.PORT)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from daphne.endpoints import build_endpoint_description_strings
+
+        from tradedist.asgi import application
+        from tradedist.server import WebServer
+
+        host, port = options["host"], options["port"]
+        server = WebServer(
+            application,
+            endpoints=build_endpoint_description_strings(host=host, port=port),
+            max_connections=settings.MAX_CONNECTIONS,
+            on_start=start,
+            on_stop=stop,
+        )
+        server.run()
+        if server.failed:
+            raise CommandError(f"{host}:{port} cannot be listened on. Free it, or set HOST or PORT.")
+
+
+def start() -> None:
+    """The hub reads from the beginning, so that the metrics count without any socket open."""
+    from tradedist import hub
+
+    hub.current()
+
+
+async def stop() -> None:
+    """Tells the sockets, and waits until signals under way are recorded."""
+    from executors.consumers import finish_accepting
+    from tradedist import hub
+
+    hub.current().shut()
+    await finish_accepting()

@@ -1,0 +1,291 @@
+"""The web process's only reader of live data: one connection a source, each message given to every socket's callback.
+
+Follows: executors publish to RTRS and RTS, the feed to the tick Redis. Precedes: the consumers, which subscribe to
+topics (the names in `keys`). The readers heal by themselves; the result stream goes on after its last entry, so that
+a Redis that was away loses nothing, and whoever listens to `watch` is told.
+"""
+
+import asyncio
+import logging
+import secrets
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+import redis
+import redis.asyncio
+
+from tradedist import keys, metrics
+from tradedist.mailbox import Pace
+from tradedist.redis import async_state, async_ticks
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Source = Literal["state", "ticks"]
+
+RETRY_FIRST_S, RETRY_MAX_S = 0.05, 0.25
+BLOCK_MS = 1_000  # below the client's socket timeout, so that a hung server is noticed
+PAGE = 500
+SILENT_S = 3.0  # a channel reader that hears not even its pong for this long starts anew
+
+
+class Event:
+    """One message of a topic. `once` lets the first of its readers do the decoding for all."""
+
+    __slots__ = ("_made", "entry_id", "text", "topic")
+
+    def __init__(self, topic: str, text: str, entry_id: str = "") -> None:
+        self.topic = topic
+        self.text = text
+        self.entry_id = entry_id
+        self._made: dict[Any, Any] = {}
+
+    def once(self, make: Callable[["Event"], T]) -> T:
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast(T, self._made[make])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A source went away or came back. `reset`: the result stream is another one now, cursors are void."""
+
+    source: Source
+    up: bool
+    reset: bool = False
+
+
+class Subscription:
+    """One callback on one topic, until closed."""
+
+    def __init__(
+        self, callbacks: dict[str, list[Callable[[Any], None]]], topic: str, call: Callable[[Any], None]
+    ):
+        self._callbacks = callbacks
+        self._topic = topic
+        self._call = call
+        callbacks.setdefault(topic, []).append(call)
+
+    def close(self) -> None:
+        calls = self._callbacks.get(self._topic, [])
+        if self._call in calls:
+            calls.remove(self._call)
+        if not calls:
+            self._callbacks.pop(self._topic, None)
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """A stream id as something that compares."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+class Hub:
+    """All methods belong to one event loop. Callbacks run in it and must not block."""
+
+    def __init__(self) -> None:
+        self.state: redis.asyncio.Redis = async_state()
+        self.ticks: redis.asyncio.Redis = async_ticks()
+        self.pace = Pace()
+        self.epoch = ""  # the life of the result stream: another one after its Redis was wiped
+        self.last_id = "0-0"  # the newest entry given to the callbacks
+        self.closing = False
+        self._up: dict[str, bool] = {}
+        self._callbacks: dict[str, list[Callable[[Any], None]]] = {}
+        self._watchers: dict[str, list[Callable[[Any], None]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready: dict[Source, asyncio.Event] = {"state": asyncio.Event(), "ticks": asyncio.Event()}
+        self.subscribe(keys.REPORTS, metrics.on_report)
+
+    # --- For the consumers ---
+
+    def subscribe(self, topic: str, call: Callable[[Event], None]) -> Subscription:
+        return Subscription(self._callbacks, topic, call)
+
+    def watch(self, call: Callable[[Change], None]) -> Subscription:
+        return Subscription(self._watchers, "", call)
+
+    def is_up(self, source: Source) -> bool:
+        readers = ("reports", "state") if source == "state" else ("ticks",)
+        return all(self._up.get(reader, False) for reader in readers)
+
+    async def ready(self, source: Source, timeout_s: float) -> bool:
+        """Whether the source is read, waiting a little for it (a hub that has just started, a short outage)."""
+        try:
+            await asyncio.wait_for(self._ready[source].wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}:{self.last_id}"
+
+    # --- Life ---
+
+    def start(self) -> None:
+        if self._tasks:
+            return
+        state_channels = ((keys.RTS_CHANGES, keys.CONFIG_CHANGES), ())
+        self._tasks = [
+            asyncio.create_task(self._for_ever("reports", self._read_reports)),
+            asyncio.create_task(
+                self._for_ever("state", lambda: self._read_channels("state", *state_channels))
+            ),
+            asyncio.create_task(
+                self._for_ever("ticks", lambda: self._read_channels("ticks", (), (keys.MARKET_PATTERN,)))
+            ),
+            asyncio.create_task(self._measure_lateness()),
+        ]
+
+    def shut(self) -> None:
+        """Tell every socket that this process ends; they close with 1012 and their clients connect elsewhere."""
+        self.closing = True
+        for call in list(self._watchers.get("", ())):
+            call(Change("state", up=self.is_up("state")))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.state.aclose()
+        await self.ticks.aclose()
+
+    # --- Readers ---
+
+    async def _for_ever(self, reader: str, read: Callable[[], Awaitable[None]]) -> None:
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                await read()
+            except (redis.RedisError, OSError, TimeoutError) as error:
+                if self._up.get(reader, True):
+                    logger.warning("the %s reader lost Redis: %s", reader, error)
+                    delay = RETRY_FIRST_S
+                self._set(reader, up=False)
+                metrics.hub_reconnects.labels(reader).inc()
+            except Exception:
+                logger.exception("the %s reader failed and starts anew", reader)
+                self._set(reader, up=False)
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, RETRY_MAX_S)
+
+    def _set(self, reader: str, *, up: bool, reset: bool = False) -> None:
+        source: Source = "ticks" if reader == "ticks" else "state"
+        before = self.is_up(source)
+        known = reader in self._up
+        self._up[reader] = up
+        if up and known:
+            logger.info("the %s reader has Redis again", reader)
+        after = self.is_up(source)
+        if after:
+            self._ready[source].set()
+        else:
+            self._ready[source].clear()
+        if before != after or reset:
+            for call in list(self._watchers.get("", ())):
+                self._call(call, Change(source, up=after, reset=reset))
+
+    async def _read_reports(self) -> None:
+        reset = await self._find_place()
+        self._set("reports", up=True, reset=reset)
+        while True:
+            answer = cast(
+                list[tuple[str, list[tuple[str, dict[str, str]]]]],
+                await self.state.xread({keys.REPORTS: self.last_id}, count=PAGE, block=BLOCK_MS),
+            )
+            if not answer:
+                # A stream that was deleted under a living connection says nothing: look.
+                if await self._find_place():
+                    self._set("reports", up=True, reset=True)
+                continue
+            for entry_id, fields in answer[0][1]:
+                self.last_id = entry_id
+                self._dispatch(Event(keys.REPORTS, fields.get("report", ""), entry_id))
+
+    async def _find_place(self) -> bool:
+        """Where to read on. True when the stream is not the one read before (wiped, or rolled back behind us)."""
+        async with self.state.pipeline(transaction=True) as pipe:
+            pipe.set(keys.REPORTS_EPOCH, secrets.token_hex(8), nx=True)
+            pipe.get(keys.REPORTS_EPOCH)
+            pipe.xrevrange(keys.REPORTS, count=1)
+            _, epoch, newest = await pipe.execute()
+        newest_id = newest[0][0] if newest else "0-0"
+        first = not self.epoch
+        if not first and epoch == self.epoch and entry_order(newest_id) >= entry_order(self.last_id):
+            return False
+        if not first and epoch == self.epoch and newest_id == "0-0":
+            return False  # trimmed to nothing: ids go on rising
+        if not first:
+            logger.warning("the result stream is another one than before; sockets get a new snapshot")
+        self.epoch = epoch
+        self.last_id = newest_id
+        return not first
+
+    async def _read_channels(self, reader: str, channels: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+        client = self.ticks if reader == "ticks" else self.state
+        loop = asyncio.get_running_loop()
+        async with client.pubsub() as pubsub:
+            if channels:
+                await pubsub.subscribe(*channels)
+            if patterns:
+                await pubsub.psubscribe(*patterns)
+            missing = len(channels) + len(patterns)
+            heard = pinged = loop.time()
+            while True:
+                message = await pubsub.get_message(timeout=BLOCK_MS / 1000)
+                now = loop.time()
+                if message is not None:
+                    heard = now
+                    kind = message["type"]
+                    if kind in ("message", "pmessage"):
+                        self._dispatch(Event(message["channel"], message["data"]))
+                    elif kind in ("subscribe", "psubscribe"):
+                        missing -= 1
+                        if missing == 0:
+                            self._set(reader, up=True)
+                if now - heard > SILENT_S:
+                    raise TimeoutError(f"no word for {SILENT_S:g} s")
+                if now - pinged > BLOCK_MS / 1000:
+                    pinged = now
+                    await pubsub.ping()
+
+    def _dispatch(self, event: Event) -> None:
+        for call in list(self._callbacks.get(event.topic, ())):
+            self._call(call, event)
+
+    def _call(self, call: Callable[[Any], None], argument: Any) -> None:
+        try:
+            call(argument)
+        except Exception:  # one socket's fault must not stop the reader of all
+            logger.exception("a hub callback failed")
+
+    async def _measure_lateness(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.1
+            await asyncio.sleep(0.1)
+            now = loop.time()
+            self.pace.late(now - due, now)
+
+
+_hubs: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = weakref.WeakKeyDictionary()
+
+
+def current() -> Hub:
+    """The running event loop's hub, started. A web process has one loop and so one hub."""
+    loop = asyncio.get_running_loop()
+    hub = _hubs.get(loop)
+    if hub is None:
+        hub = _hubs[loop] = Hub()
+        hub.start()
+    return hub
+
+
+async def close_current() -> None:
+    """End the running loop's hub, if it has one."""
+    if hub := _hubs.pop(asyncio.get_running_loop(), None):
+        await hub.close()

@@ -1,0 +1,246 @@
+"""Daphne with bounds: compression, pings, message size, backlog and connections; and an end that tells the clients.
+
+Follows: `manage.py run_web`. Precedes: the ASGI application. Daphne takes every message of an application at once,
+however slowly the client reads; here `send` waits while the transport is full, so that states conflate in the
+mailbox instead of piling up in memory.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.protocol import WebSocketProtocol as Protocol
+from daphne.server import Server
+from daphne.ws_protocol import WebSocketProtocol
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from executors.messages import MAX_MESSAGE_BYTES
+
+logger = logging.getLogger(__name__)
+
+PING_S = 5
+PONG_LIMIT_S = 5
+BACKLOG_BYTES = 256 * 1024
+MAX_WAITING_IN = 64  # messages of one client that its consumer has not taken yet
+CLOSE_LIMIT_S = 2  # a client that does not answer our close is dropped
+TRY_AGAIN_LATER = 1013
+STOP_LIMIT_S = 1.6  # for requests and sockets under way, when the process is asked to end
+SMALL_BYTES = 128  # not worth compressing
+
+
+@implementer(IPushProducer)
+class Backpressure:
+    """Told by the transport that it is full (64 KiB), and that it is empty again."""
+
+    def __init__(self, socket: "BoundedSocket") -> None:
+        self._socket = socket
+
+    def pauseProducing(self) -> None:
+        self._socket.full()
+
+    def resumeProducing(self) -> None:
+        self._socket.empty()
+
+    def stopProducing(self) -> None:
+        self._socket.empty()
+
+
+class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
+    """One WebSocket. `send` of the application waits for `writable`."""
+
+    def makeConnection(self, transport: Any) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+        self._backlog = 0
+        self._reading = True
+        # The HTTP channel that the connection began with is registered still.
+        transport.unregisterProducer()
+        transport.registerProducer(Backpressure(self), True)
+        super().makeConnection(transport)
+
+    def full(self) -> None:
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+            self._backlog = 0
+
+    def empty(self) -> None:
+        if self._waiting is not None:
+            self._waiting.set_result(None)
+            self._waiting = None
+
+    async def writable(self) -> None:
+        if self._waiting is not None:
+            await asyncio.shield(self._waiting)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Every byte that goes out. Past the cap a client that ignores the waiting is let go."""
+        if self._waiting is not None:
+            if self._backlog > BACKLOG_BYTES:
+                if self.state == Protocol.STATE_OPEN:
+                    self._backlog = 0  # for the close frame itself
+                    self.sendClose(TRY_AGAIN_LATER, "this connection reads too slowly; connect again")
+                return
+            self._backlog += len(data)
+        self.transport.write(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._dataReceived(data)
+
+    def serverSend(self, content: Any, binary: bool = False) -> None:
+        """A message of the application; after the close began there is nobody to send it to."""
+        if self.state != Protocol.STATE_OPEN:
+            return
+        payload = content if binary else content.encode()
+        # The limit is meant for what comes in; autobahn applies it to what goes out, too.
+        self.maxMessagePayloadSize = 0
+        try:
+            self.sendMessage(payload, binary, doNotCompress=len(payload) < SMALL_BYTES)
+        finally:
+            self.maxMessagePayloadSize = MAX_MESSAGE_BYTES
+
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.close" and self.state != self.STATE_CONNECTING:
+            if self.state == Protocol.STATE_OPEN:
+                self.sendClose(message.get("code") or 1000, message.get("reason") or None)
+            return
+        super().handle_reply(message)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        super().onMessage(payload, isBinary)
+        if self._reading and self.application_queue.qsize() >= MAX_WAITING_IN:
+            self._reading = False
+            self.transport.pauseProducing()
+            self._read_again_later()
+
+    def _read_again_later(self) -> None:
+        if self.state == Protocol.STATE_CLOSED:
+            return
+        if self.application_queue.qsize() < MAX_WAITING_IN // 2:
+            self._reading = True
+            self.transport.resumeProducing()
+        else:
+            asyncio.get_running_loop().call_later(0.01, self._read_again_later)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        self.empty()
+        super().onClose(wasClean, code, reason)
+
+
+def accept_deflate(offers: Sequence[Any]) -> PerMessageDeflateOfferAccept | None:
+    """permessage-deflate with small windows: some 32 KiB a socket instead of 256, as good on messages like ours."""
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer):
+            window = min(12, offer.request_max_window_bits or 12)
+            return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]
+                offer,
+                request_max_window_bits=12 if offer.accept_max_window_bits else 0,
+                window_bits=window,
+                mem_level=5,
+                max_message_size=MAX_MESSAGE_BYTES,
+            )
+    return None
+
+
+class WebServer(Server):  # type: ignore[misc]
+    """Daphne's server with our protocol and our end."""
+
+    def __init__(
+        self,
+        application: Any,
+        *,
+        endpoints: list[str],
+        max_connections: int,
+        on_start: Callable[[], None],
+        on_stop: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(
+            application,
+            endpoints=endpoints,
+            signal_handlers=False,
+            ping_interval=10**9,  # autobahn pings, to the second
+            websocket_timeout=-1,  # the session decides how long a socket lives
+            application_close_timeout=10,
+            ready_callable=self._ready,
+            server_name="",
+        )
+        self.failed = False
+        self._max_connections = max_connections
+        self._on_start = on_start
+        self._on_stop = on_stop
+        self._ports: list[Any] = []
+        self._stopping: asyncio.Task[None] | None = None
+
+    def _ready(self) -> None:
+        """Daphne has made its factories and has not yet run: the place to set ours."""
+        self.ws_factory.protocol = BoundedSocket
+        self.ws_factory.setProtocolOptions(
+            perMessageCompressionAccept=accept_deflate,
+            failByDrop=False,
+            maxMessagePayloadSize=MAX_MESSAGE_BYTES,
+            maxFramePayloadSize=MAX_MESSAGE_BYTES,
+            autoPingInterval=PING_S,
+            autoPingTimeout=PONG_LIMIT_S,
+            closeHandshakeTimeout=CLOSE_LIMIT_S,
+            tcpNoDelay=True,
+        )
+        build = self.http_factory.buildProtocol
+        self.http_factory.buildProtocol = lambda addr: None if self._is_full() else build(addr)
+        loop = asyncio.get_event_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.end)
+        loop.call_soon(self._on_start)
+
+    def _is_full(self) -> bool:
+        full = len(self.connections) >= self._max_connections
+        if full:
+            logger.warning("a connection was refused: %d are open", len(self.connections))
+        return full
+
+    def listen_success(self, port: Any) -> None:
+        self._ports.append(port)
+        super().listen_success(port)
+
+    def listen_error(self, failure: Any) -> None:
+        self.failed = True
+        super().listen_error(failure)
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        await super().handle_reply(protocol, message)
+        if message["type"] == "websocket.send" and isinstance(protocol, BoundedSocket):
+            await protocol.writable()
+
+    # --- The end ---
+
+    def end(self) -> None:
+        """SIGTERM: nothing new, tell the sockets, finish what is under way, go."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._end())
+
+    async def _end(self) -> None:
+        for port in self._ports:
+            port.stopListening()
+        try:
+            async with asyncio.timeout(STOP_LIMIT_S):
+                await self._on_stop()
+                while self._under_way():  # noqa: ASYNC110  daphne has no event for it
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            logger.warning("%d connections did not end in time", len(self.connections))
+        except Exception:
+            logger.exception("the orderly end failed")
+        self.stop()
+
+    def _under_way(self) -> bool:
+        return any(not details.get("disconnected") for details in self.connections.values())
+
+    def kill_all_applications(self) -> Any:
+        """Daphne's own stumbles over connections whose application has finished."""
+        self.connections: dict[Any, Any] = {
+            protocol: details
+            for protocol, details in self.connections.items()
+            if "application_instance" in details
+        }
+        return super().kill_all_applications()
