@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.stack import running_stack  # noqa: F401  (a fixture)
 from tests.valkey import Valkey
 from tradedist.ports import free_block
 
@@ -42,6 +41,8 @@ os.environ.update(
     REDIS_STATE_URL=STATE.url,
     REDIS_TICKS_URL=TICKS.url,
 )
+
+from tests.stack import running_stack  # noqa: E402, F401  (a fixture; its module reads the settings)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -36,7 +36,7 @@ class Control:
 
     def answers(self) -> bool:
         try:
-            return self._call("getState")["statename"] == "RUNNING"
+            return bool(self._call("getState")["statename"] == "RUNNING")
         except (OSError, xmlrpc.client.Error):
             return False
 
