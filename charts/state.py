@@ -12,7 +12,7 @@ import redis.asyncio
 from pydantic import TypeAdapter
 
 from charts.candles import FINAL_KEPT
-from charts.messages import Candle, MarketUpdate
+from charts.messages import Candle, MarketUpdate, SymbolInfo
 from charts.pipeline import Batch, SymbolBatch
 from tradedist import keys
 
@@ -129,3 +129,54 @@ async def read_tail(
         if from_ms <= candle.open_ms < to_ms:
             by_open[candle.open_ms] = candle
     return [by_open[open_ms] for open_ms in sorted(by_open)][-count:]
+
+
+async def read_symbols(client: "redis.asyncio.Redis") -> list[SymbolInfo]:
+    rows = await client.hgetall(keys.SYMBOLS)
+    return [SymbolInfo.model_validate_json(rows[symbol]) for symbol in sorted(rows)]
+
+
+async def read_heartbeat(client: "redis.asyncio.Redis") -> dict[str, Any] | None:
+    """What the feed said of itself within the last 5 s; None when it does not run."""
+    text = await client.get(keys.FEED_HEARTBEAT)
+    return None if text is None else dict(json.loads(text))
+
+
+async def read_cache(
+    client: "redis.asyncio.Redis", symbol: str, seconds: int, from_ms: int, to_ms: int, count: int
+) -> tuple[tuple[int, int] | None, list[Candle]]:
+    """The span that the cache of terminal candles holds without a hole, and its newest `count` in
+    from_ms <= open_ms <= to_ms, ascending."""
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.get(keys.candle_cache_span(symbol, seconds))
+        pipe.zrevrangebyscore(keys.candle_cache(symbol, seconds), to_ms, from_ms, start=0, num=count)
+        text, rows = await pipe.execute()
+    if text is None:
+        return None, []
+    first, last = json.loads(text)
+    candles = (Candle.model_validate_json(row) for row in reversed(rows))
+    return (first, last), [candle for candle in candles if first <= candle.open_ms <= last]
+
+
+async def extend_cache(
+    client: "redis.asyncio.Redis",
+    symbol: str,
+    seconds: int,
+    candles: Sequence[Candle],
+    span: tuple[int, int],
+    *,
+    replace: bool,
+    expires_s: int,
+) -> None:
+    """Closed candles into the cache, whose span is then `span`. `replace` drops what it held."""
+    cache = keys.candle_cache(symbol, seconds)
+    async with client.pipeline(transaction=True) as pipe:
+        if replace:
+            pipe.delete(cache)
+        elif candles:
+            pipe.zremrangebyscore(cache, candles[0].open_ms, candles[-1].open_ms)
+        if candles:
+            pipe.zadd(cache, {candle.model_dump_json(): candle.open_ms for candle in candles})
+        pipe.set(keys.candle_cache_span(symbol, seconds), json.dumps(span), ex=expires_s)
+        pipe.expire(cache, expires_s)
+        await pipe.execute()

@@ -114,6 +114,11 @@ def candle_cache(symbol: str, seconds: int) -> str:
     return f"{PREFIX}:history:{seconds}:{symbol}"
 
 
+def candle_cache_span(symbol: str, seconds: int) -> str:
+    """string, expiring: JSON [from_ms, to_ms]: every closed candle that opened in between is in the cache."""
+    return f"{PREFIX}:history:span:{seconds}:{symbol}"
+
+
 def candle_reply(request_id: str) -> str:
     """list, expiring: a terminal's answer to a request for candles, pushed once."""
     return f"{PREFIX}:history:reply:{request_id}"
