@@ -4,6 +4,9 @@ Commands are never retried by the client: a reply that was lost may mean that th
 keyed by an id may run twice. Callers that may repeat a command say so in their own code.
 """
 
+import asyncio
+import weakref
+
 import redis
 import redis.asyncio
 from django.conf import settings
@@ -31,6 +34,32 @@ def async_state() -> "redis.asyncio.Redis":
 
 def async_ticks() -> "redis.asyncio.Redis":
     return _async_client(settings.REDIS_TICKS_URL)
+
+
+_of_loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, redis.asyncio.Redis]]"
+_of_loops = weakref.WeakKeyDictionary()
+
+
+def loop_state() -> "redis.asyncio.Redis":
+    """The running event loop's own client, used again by every request: connections belong to their loop."""
+    return _of_loop(settings.REDIS_STATE_URL)
+
+
+def loop_ticks() -> "redis.asyncio.Redis":
+    return _of_loop(settings.REDIS_TICKS_URL)
+
+
+def _of_loop(url: str) -> "redis.asyncio.Redis":
+    clients = _of_loops.setdefault(asyncio.get_running_loop(), {})
+    if url not in clients:
+        clients[url] = _async_client(url)
+    return clients[url]
+
+
+async def close_loop_clients() -> None:
+    """Closes what `loop_state` and `loop_ticks` opened in this loop; for tests and an orderly end."""
+    for client in _of_loops.pop(asyncio.get_running_loop(), {}).values():
+        await client.aclose()
 
 
 def _client(url: str) -> "redis.Redis":

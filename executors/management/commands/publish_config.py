@@ -1,0 +1,25 @@
+"""`manage.py publish_config`: publishes every terminal's configuration and the modes to Redis, now."""
+
+from typing import Any
+
+import redis
+from django.core.management.base import BaseCommand, CommandError
+
+from executors.configuration import publish_all
+
+
+class Command(BaseCommand):
+    help = "Publishes configurations and modes to Redis; what is there already stays as it is."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            published = publish_all()
+        except redis.RedisError as error:
+            raise CommandError(
+                f"The state Redis does not answer: {error}. Start it, or correct REDIS_STATE_URL."
+            ) from None
+        self.stdout.write(f"{published.changed} changes published")
+        if published.failed:
+            raise CommandError(
+                f"These cannot be published: {', '.join(published.failed)}. Save them in the admin."
+            )

@@ -1,0 +1,24 @@
+"""Addresses over HTTP: the page, signing in, the admin, the API, metrics. Sockets are in asgi.py."""
+
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import RedirectView
+
+from tradedist.api import api
+from tradedist.metrics_view import metrics
+from tradedist.sign_in import SignIn, SignOut
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/api/docs"), name="chart"),
+    path("login/", SignIn.as_view(), name="login"),
+    path("logout/", SignOut.as_view(), name="logout"),
+    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
+    path("admin/", admin.site.urls),
+    path("api/", api.urls),
+    path("metrics", metrics, name="metrics"),
+]
+
+handler400 = "tradedist.http_errors.bad_request"
+handler403 = "tradedist.http_errors.forbidden"
+handler404 = "tradedist.http_errors.not_found"
+handler500 = "tradedist.http_errors.server_error"
