@@ -140,7 +140,7 @@ def personality(account: Account) -> personalities.Personality:
 def ensure_accounts() -> None:
     """Makes the demo terminals' accounts at the paper broker: straight in its ledger while it does not run, else by
     its operator's call."""
-    wanted = []
+    wanted: list[dict[str, Any]] = []
     for account in ACCOUNTS:
         terminal = Terminal.objects.active().filter(pk=account.terminal_id, login=account.login).first()
         if terminal is not None and terminal.sealed_password:

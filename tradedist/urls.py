@@ -4,12 +4,13 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+import charts.views
 from tradedist.api import api
 from tradedist.metrics_view import metrics
 from tradedist.sign_in import SignIn, SignOut
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/api/docs"), name="chart"),
+    path("", charts.views.chart, name="chart"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", SignOut.as_view(), name="logout"),
     path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
