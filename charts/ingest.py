@@ -105,9 +105,9 @@ class Sequencer:
         return self.tcp_connected or now_ms < self._catch_up_until
 
     def _patience(self, now_ms: float) -> float:
-        if self.tcp_connected:
-            return TCP_PATIENCE_MS
-        return CATCH_UP_MS if now_ms < self._catch_up_until else PATIENCE_MS
+        if now_ms < self._catch_up_until:
+            return CATCH_UP_MS
+        return TCP_PATIENCE_MS if self.tcp_connected else PATIENCE_MS
 
     def _start(self, boot_id: int, now_ms: float) -> None:
         """The source was started anew: what it saw in between nobody knows."""
