@@ -53,6 +53,9 @@ TICK_POLL_MS = envint("TICK_POLL_MS", 20, low=1)  # between two looks at a termi
 EMBEDDED_PAPER_BROKER = not envstr("PAPER_BROKER_URL")
 PAPER_BROKER_URL = envstr("PAPER_BROKER_URL", f"tcp://127.0.0.1:{PAPER_BROKER_PORT}")
 PAPER_BROKER_DIR = DATA_DIR / "paper-broker"
+PAPER_SPEED_PERCENT = envint("PAPER_SPEED_PERCENT", 100, low=1, high=100_000)  # of the recordings
+PAPER_SEED = envint("PAPER_SEED", 0)  # of the market's phase, faults and slippage
+PAPER_LATENCY_PERCENT = envint("PAPER_LATENCY_PERCENT", 0, high=10_000)  # of each personality's latency
 
 # --- Orders (times in milliseconds). docs/configuration.md says what each protects against ---
 MARKET_TTL_MS = envint("MARKET_TTL_MS", 5_000, low=100)

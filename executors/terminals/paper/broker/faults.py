@@ -1,0 +1,149 @@
+"""Faults on command: what goes wrong, for whom, and when (a chosen call, a rate, a time). Seeded, so that a run repeats.
+
+Precedes: sessions and the server, which act on them. Follows: the admin calls `fault_add`, `fault_clear`, `fault_list`.
+"""
+
+import itertools
+import random
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# kind → what `value` means; kinds of one call act on `method` (order_send unless it is named)
+OF_A_CALL = {
+    "reject": "return code (10006)",
+    "requote": "unused: 10004 with new prices",
+    "price_off": "unused: 10021",
+    "partial": "part of the volume that is filled (0.5)",
+    "slippage": "points against the client (10)",
+    "delay": "ms before it is executed (500)",
+    "slow_answer": "ms between execution and answer (500)",
+    "blank": "unused: 10009 without deal, price and volume",
+    "placed": "unused: 10008, the deal is told of later only",
+    "ambiguous": "return code of an order that was executed (10012)",
+    "lose_answer": "unused: executed, then the connection is cut",
+    "lose_question": "unused: the connection is cut before it is executed",
+    "double_answer": "unused: the answer comes twice",
+    "hang": "seconds without an answer; nothing is executed (3600)",
+    "hang_after": "seconds without an answer after it was executed (3600)",
+    "timeout": "unused: -10005 at once, nothing is executed",
+    "error": "last_error code of a failed call (-1)",
+}
+# kinds that hold as long as they stand
+STANDING = {
+    "algo_off": "unused: the Algo Trading button, 10027",
+    "expert_off": "unused: by the server, 10026",
+    "api_off": "unused: order_send gives None and -8",
+    "trade_disabled": "unused: 10017",
+    "market_closed": "unused: 10018",
+    "no_connection": "unused: the terminal has no link to its server, 10031",
+    "auth_fail": "unused: logins fail with -6",
+    "login_timeout": "unused: logins fail with -10005",
+    "history_lag": "ms before orders and deals are in the history (500)",
+    "position_lag": "ms before a new position is seen (500)",
+    "outage": "unused: connections are refused and cut",
+}
+DEFAULTS: dict[str, float] = {
+    "reject": 10006, "partial": 0.5, "slippage": 10, "delay": 500, "slow_answer": 500, "ambiguous": 10012,
+    "hang": 3600, "hang_after": 3600, "error": -1, "history_lag": 500, "position_lag": 500,
+}  # fmt: skip
+MAX_FAULTS = 1000
+
+
+class FaultError(ValueError):
+    """A fault that cannot be; says what to change."""
+
+
+@dataclass(slots=True)
+class Fault:
+    kind: str
+    value: float
+    login: int = 0  # 0: every account
+    symbol: str = ""  # '': every symbol
+    method: str = "order_send"
+    at: int = 0  # only the n-th matching call from now on; 0: each, by `rate`
+    rate: float = 1.0
+    times: int = 0  # so often at most; 0: without end (1 with `at`)
+    until_ms: int = 0  # 0: until it is cleared
+    fault_id: int = 0
+    seen: int = 0  # matching calls so far
+    done: int = 0  # times it struck
+
+
+class Faults:
+    def __init__(self, seed: int) -> None:
+        self._ids = itertools.count(1)
+        self._faults: dict[int, Fault] = {}
+        self._random = random.Random(seed)
+
+    def seed(self, seed: int) -> None:
+        self._random.seed(seed)
+
+    def add(self, now_ms: int, spec: dict[str, Any]) -> int:
+        spec = dict(spec)
+        kind = spec.pop("kind", "")
+        if kind not in OF_A_CALL and kind not in STANDING:
+            raise FaultError(
+                f"there is no fault {kind!r}; choose one of {', '.join([*OF_A_CALL, *STANDING])}"
+            )
+        if len(self._faults) >= MAX_FAULTS:
+            raise FaultError(f"{MAX_FAULTS} faults stand already; clear some")
+        for_ms = spec.pop("for_ms", 0)
+        value = spec.pop("value", DEFAULTS.get(kind, 0))
+        try:
+            fault = Fault(kind, float(value), **spec)
+        except TypeError:
+            raise FaultError(
+                "a fault takes kind, value, login, symbol, method, at, rate, times, for_ms"
+            ) from None
+        if not 0 <= fault.rate <= 1:
+            raise FaultError(f"rate is a share from 0 to 1, not {fault.rate}")
+        fault.until_ms = now_ms + int(for_ms) if for_ms else 0
+        fault.times = fault.times or (1 if fault.at else 0)
+        fault.fault_id = next(self._ids)
+        self._faults[fault.fault_id] = fault
+        return fault.fault_id
+
+    def clear(self, fault_id: int = 0) -> None:
+        """One, or all of them."""
+        if fault_id:
+            self._faults.pop(fault_id, None)
+        else:
+            self._faults.clear()
+
+    def listed(self) -> list[dict[str, Any]]:
+        return [asdict(fault) for fault in self._faults.values()]
+
+    def strike(self, method: str, login: int, symbol: str, now_ms: int) -> list[Fault]:
+        """The faults of this very call; counts it."""
+        if not self._faults:
+            return []
+        struck = []
+        for fault in list(self._faults.values()):
+            if (
+                fault.kind in STANDING
+                or fault.method != method
+                or not self._meant(fault, login, symbol, now_ms)
+            ):
+                continue
+            fault.seen += 1
+            if fault.at and fault.seen != fault.at:
+                continue
+            if fault.rate < 1 and self._random.random() >= fault.rate:
+                continue
+            fault.done += 1
+            if fault.times and fault.done >= fault.times:
+                self._faults.pop(fault.fault_id, None)
+            struck.append(fault)
+        return struck
+
+    def standing(self, kind: str, login: int, symbol: str, now_ms: int) -> Fault | None:
+        for fault in list(self._faults.values()):
+            if fault.kind == kind and self._meant(fault, login, symbol, now_ms):
+                return fault
+        return None
+
+    def _meant(self, fault: Fault, login: int, symbol: str, now_ms: int) -> bool:
+        if fault.until_ms and now_ms >= fault.until_ms:
+            self._faults.pop(fault.fault_id, None)
+            return False
+        return (not fault.login or fault.login == login) and (not fault.symbol or fault.symbol == symbol)

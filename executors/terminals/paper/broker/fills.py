@@ -1,0 +1,174 @@
+"""What a fill does to an account: the deal, the position it makes, grows, shrinks, ends or turns, and the balance.
+
+Precedes: the ledger (through `State`). Follows: the engine's decision to fill an order at a price.
+"""
+
+from executors.terminals.paper import constants as mt5
+from executors.terminals.paper.broker import money
+from executors.terminals.paper.broker.model import Deal, Order, Position
+from executors.terminals.paper.broker.personalities import Personality
+from executors.terminals.paper.broker.state import Book, Desk, State
+
+BUYS = frozenset({0, 2, 4, 6})
+
+
+def kept_comment(personality: Personality, comment: str) -> str:
+    """What this broker makes of a comment."""
+    match personality.comment_mode:
+        case "empty":
+            comment = ""
+        case "replace":
+            comment = personality.company
+        case "append":
+            comment = f"{comment}/{personality.key}" if comment else personality.key
+    return comment[: personality.comment_length]
+
+
+def fill(
+    state: State,
+    book: Book,
+    desk: Desk,
+    order: Order,
+    volume: float,
+    price: float,
+    at_ms: int,
+    *,
+    target: Position | None = None,
+    comment: str | None = None,
+    entry: int | None = None,
+    magic: int | None = None,
+) -> Deal:
+    """Books `volume` of the order at `price`. `target`: the position to reduce (hedging accounts)."""
+    side = 0 if order.type in BUYS else 1
+    text = order.comment if comment is None else comment
+    if target is None:
+        target = _held(book, desk, order)
+    if target is None:
+        deal = _deal(book, desk, order, order.ticket, side, mt5.DEAL_ENTRY_IN, volume, price, at_ms, text)
+        _open(state, order, order.ticket, order.ticket, side, volume, price, at_ms, text)
+    elif target.type == side:
+        deal = _deal(
+            book, desk, order, target.identifier, side, mt5.DEAL_ENTRY_IN, volume, price, at_ms, text
+        )
+        _grow(state, book, desk, target, order, volume, price, at_ms)
+    else:
+        deal = _reduce(state, book, desk, order, target, side, volume, price, at_ms, text)
+    if entry is not None:
+        deal.entry = entry
+    if magic is not None:
+        deal.magic = magic
+    deal.ticket = state.next_deal()
+    order.position_id = deal.position_id
+    account = book.account
+    account.balance = book.money(account.balance + deal.profit + deal.commission + deal.swap + deal.fee)
+    state.put_deal(deal)
+    state.put_balance(book)
+    return deal
+
+
+def settle(state: State, book: Book) -> None:
+    """After the last fill of a transaction: floating profits and margin at current prices."""
+    state.revalue(book)
+
+
+def _held(book: Book, desk: Desk, order: Order) -> Position | None:
+    """Hedging: the position that this same order has begun. Netting: the symbol's."""
+    if book.account.hedging:
+        return book.positions.get(order.ticket)
+    symbol = desk.instrument.name
+    return next((item for item in book.positions.values() if item.symbol == symbol), None)
+
+
+def _deal(
+    book: Book, desk: Desk, order: Order, position_id: int, side: int, entry: int,
+    volume: float, price: float, at_ms: int, comment: str,
+) -> Deal:  # fmt: skip
+    commission = -book.money(desk.instrument.commission * volume)
+    return Deal(
+        order.login, 0, order.ticket, position_id, desk.instrument.name, side, entry, order.reason, order.magic,
+        volume, price, 0.0, commission or 0.0, 0.0, 0.0, comment, at_ms,
+    )  # fmt: skip
+
+
+def _open(
+    state: State, order: Order, ticket: int, identifier: int, side: int,
+    volume: float, price: float, at_ms: int, comment: str,
+) -> None:  # fmt: skip
+    state.put_position(
+        Position(
+            order.login,
+            ticket,
+            identifier,
+            order.symbol,
+            side,
+            order.magic,
+            order.reason,
+            volume,
+            price,
+            order.sl,
+            order.tp,
+            0.0,
+            comment,
+            at_ms,
+            at_ms,
+        )
+    )
+
+
+def _grow(
+    state: State,
+    book: Book,
+    desk: Desk,
+    position: Position,
+    order: Order,
+    volume: float,
+    price: float,
+    at_ms: int,
+) -> None:
+    total = round(position.volume + volume, 8)
+    mean = (position.price_open * position.volume + price * volume) / total
+    # netting servers keep the mean unrounded; a position of one order is rounded to the symbol's digits
+    position.price_open = round(mean, desk.instrument.digits if book.account.hedging else 10)
+    position.volume = total
+    position.update_ms = at_ms
+    position.sl = order.sl or position.sl
+    position.tp = order.tp or position.tp
+    if not book.account.hedging:
+        position.magic = order.magic
+    state.put_position(position)
+
+
+def _reduce(
+    state: State, book: Book, desk: Desk, order: Order, position: Position, side: int,
+    volume: float, price: float, at_ms: int, comment: str,
+) -> Deal:  # fmt: skip
+    closed = min(volume, position.volume)
+    part = closed / position.volume
+    left = round(position.volume - closed, 8)
+    turned = round(volume - closed, 8)
+    deal = _deal(
+        book, desk, order, position.identifier, side,
+        mt5.DEAL_ENTRY_INOUT if turned else mt5.DEAL_ENTRY_OUT, volume, price, at_ms, comment,
+    )  # fmt: skip
+    deal.profit = book.money(
+        money.profit(
+            desk.instrument,
+            position.type,
+            closed,
+            position.price_open,
+            price,
+            book.account.currency,
+            book.house.pairs,
+        )
+    )
+    deal.swap = book.money(position.swap * part)
+    if left:
+        position.volume = left
+        position.swap = book.money(position.swap - deal.swap)
+        position.update_ms = at_ms
+        state.put_position(position)
+        return deal
+    state.drop_position(position)
+    if turned:  # netting only: the identifier stays, the ticket is the reversing order's
+        _open(state, order, order.ticket, position.identifier, side, turned, price, at_ms, comment)
+    return deal

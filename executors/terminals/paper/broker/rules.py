@@ -1,0 +1,417 @@
+"""Pure: may this request be done? The terminal's own checks (`order_check`) in MetaTrader's order; first failure wins.
+
+Precedes: the engine's execution. Follows: the request as parsed. MT5's return codes; 0 means that it may. What only
+the server knows (sessions, busy orders, faults) is checked in `engine.py`.
+"""
+
+from dataclasses import dataclass
+
+from executors.terminals.paper import constants as mt5
+from executors.terminals.paper.broker import model, money
+from executors.terminals.paper.broker.model import Order, Position, Request
+from executors.terminals.paper.broker.personalities import Instrument
+from executors.terminals.paper.broker.state import Book, Desk, State
+
+REQUEST, INSTANT, MARKET, EXCHANGE = 0, 1, 2, 3  # SYMBOL_TRADE_EXECUTION_*
+ACTIONS = (1, 5, 6, 7, 8, 10)
+BUYS = frozenset({0, 2, 4, 6})  # ORDER_TYPE_* on the buy side
+LIMITS, STOPS, STOP_LIMITS = frozenset({2, 3}), frozenset({4, 5}), frozenset({6, 7})
+OK = 0
+
+
+@dataclass(slots=True)
+class Switches:
+    """What a terminal or account may have switched off."""
+
+    algo_trading: bool = True
+    connected: bool = True
+
+
+@dataclass(slots=True)
+class Case:
+    """A request with what it names."""
+
+    book: Book
+    desk: Desk
+    request: Request
+    position: Position | None = None
+    by: Position | None = None
+    order: Order | None = None
+
+    @property
+    def closing(self) -> bool:
+        return self.position is not None and self.request.action == mt5.TRADE_ACTION_DEAL
+
+
+def resolve(book: Book, request: Request) -> tuple[int, Case | None]:
+    """Steps 6 to 8: what is named exists."""
+    action = request.action
+    if action not in ACTIONS:
+        return mt5.TRADE_RETCODE_INVALID, None
+    order = position = by = None
+    symbol = request.symbol
+    if action in (mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE):
+        order = book.orders.get(request.order)
+        if order is None:
+            return mt5.TRADE_RETCODE_INVALID, None
+        symbol = order.symbol
+    elif action == mt5.TRADE_ACTION_CLOSE_BY:
+        position, by = book.positions.get(request.position), book.positions.get(request.position_by)
+        if position is None or by is None:
+            return mt5.TRADE_RETCODE_POSITION_CLOSED, None
+        symbol = position.symbol
+        if not book.account.hedging or by.symbol != symbol or by.type == position.type:
+            return mt5.TRADE_RETCODE_INVALID, None
+    elif request.position and action in (mt5.TRADE_ACTION_DEAL, mt5.TRADE_ACTION_SLTP):
+        position = book.positions.get(request.position)
+        if position is None:
+            return mt5.TRADE_RETCODE_POSITION_CLOSED, None
+        if symbol and symbol != position.symbol:
+            return mt5.TRADE_RETCODE_INVALID, None
+        symbol = position.symbol
+    elif action == mt5.TRADE_ACTION_SLTP:
+        if not book.account.hedging:
+            position = next((item for item in book.positions.values() if item.symbol == symbol), None)
+        if position is None:
+            return (
+                mt5.TRADE_RETCODE_INVALID if book.account.hedging else mt5.TRADE_RETCODE_POSITION_CLOSED,
+                None,
+            )
+    desk = book.house.desks.get(symbol)
+    if desk is None:
+        return mt5.TRADE_RETCODE_INVALID, None
+    return OK, Case(book, desk, request, position, by, order)
+
+
+def check(
+    state: State, book: Book, request: Request, switches: Switches, now_ms: int
+) -> tuple[int, Case | None]:
+    """Everything that the terminal itself refuses. Retcode 0 and the case, or a retcode."""
+    if not switches.algo_trading:
+        return mt5.TRADE_RETCODE_CLIENT_DISABLES_AT, None
+    if not switches.connected:
+        return mt5.TRADE_RETCODE_CONNECTION, None
+    if not book.account.enabled:
+        return mt5.TRADE_RETCODE_TRADE_DISABLED, None
+    if not book.account.expert:
+        return mt5.TRADE_RETCODE_SERVER_DISABLES_AT, None
+    retcode, case = resolve(book, request)
+    if case is None:
+        return retcode, None
+    if not case.desk.quote.bid or case.desk.instrument.name not in book.watch:
+        return mt5.TRADE_RETCODE_PRICE_OFF, None
+    retcode = (
+        _trade_mode(case)
+        or _order_type(case)
+        or _volume(case)
+        or _filling(case)
+        or _expiration(case, book.house.clock.to_server(now_ms) // 1000)
+        or _price(case)
+        or _stops(case)
+        or _frozen(case)
+        or _changes(case)
+        or _limits(case)
+        or _funds(state, case)
+    )
+    return retcode, case
+
+
+def _netted_close(case: Case) -> bool:
+    """On a netting account an opposite deal no larger than the position closes it, whether or not it is named."""
+    book, request = case.book, case.request
+    if book.account.hedging or request.action != mt5.TRADE_ACTION_DEAL:
+        return False
+    held = next((item for item in book.positions.values() if item.symbol == case.desk.instrument.name), None)
+    return held is not None and held.type != request.type and request.volume <= held.volume + 1e-9
+
+
+def _trade_mode(case: Case) -> int:
+    action, mode = case.request.action, case.desk.instrument.trade_mode
+    if mode == mt5.SYMBOL_TRADE_MODE_DISABLED:
+        return mt5.TRADE_RETCODE_TRADE_DISABLED
+    opens = action == mt5.TRADE_ACTION_PENDING or (
+        action == mt5.TRADE_ACTION_DEAL and not case.closing and not _netted_close(case)
+    )
+    if not opens or mode == mt5.SYMBOL_TRADE_MODE_FULL:
+        return OK
+    buy = case.request.type in BUYS
+    if mode == mt5.SYMBOL_TRADE_MODE_CLOSEONLY:
+        return mt5.TRADE_RETCODE_CLOSE_ONLY
+    if mode == mt5.SYMBOL_TRADE_MODE_LONGONLY and not buy:
+        return mt5.TRADE_RETCODE_LONG_ONLY
+    if mode == mt5.SYMBOL_TRADE_MODE_SHORTONLY and buy:
+        return mt5.TRADE_RETCODE_SHORT_ONLY
+    return OK
+
+
+def _order_type(case: Case) -> int:
+    request, allowed = case.request, case.desk.instrument.order_mode
+    if request.action == mt5.TRADE_ACTION_DEAL:
+        if request.type not in (0, 1):
+            return mt5.TRADE_RETCODE_INVALID
+        if not allowed & model.MAY_MARKET:
+            return mt5.TRADE_RETCODE_INVALID_ORDER
+        if case.position is not None and case.book.account.hedging and request.type == case.position.type:
+            return mt5.TRADE_RETCODE_INVALID
+    elif request.action == mt5.TRADE_ACTION_PENDING:
+        if not 2 <= request.type <= 7:
+            return mt5.TRADE_RETCODE_INVALID
+        if not allowed & (1 << (request.type // 2)):
+            return mt5.TRADE_RETCODE_INVALID_ORDER
+    elif request.action == mt5.TRADE_ACTION_CLOSE_BY and not allowed & model.MAY_CLOSE_BY:
+        return mt5.TRADE_RETCODE_INVALID_ORDER
+    if request.action in (1, 5, 6, 7) and not case.closing:
+        if request.sl and not allowed & model.MAY_SL:
+            return mt5.TRADE_RETCODE_INVALID_STOPS
+        if request.tp and not allowed & model.MAY_TP:
+            return mt5.TRADE_RETCODE_INVALID_STOPS
+    return OK
+
+
+def _volume(case: Case) -> int:
+    request, instrument = case.request, case.desk.instrument
+    if request.action not in (mt5.TRADE_ACTION_DEAL, mt5.TRADE_ACTION_PENDING):
+        return OK
+    steps = request.volume / instrument.volume_step
+    if (
+        not request.volume > 0  # false for nan too
+        or request.volume < instrument.volume_min - 1e-9
+        or request.volume > instrument.volume_max + 1e-9
+        or abs(steps - round(steps)) > 1e-6
+    ):
+        return mt5.TRADE_RETCODE_INVALID_VOLUME
+    held = case.position if case.closing and case.book.account.hedging else None
+    if held is not None and request.volume > held.volume + 1e-9:
+        return mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME
+    return OK
+
+
+def _filling(case: Case) -> int:
+    request, instrument = case.request, case.desk.instrument
+    policy, mask, mode = request.type_filling, instrument.filling, instrument.exemode
+    allowed = policy in (mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC) and bool(mask & (1 << policy))
+    if request.action == mt5.TRADE_ACTION_DEAL:
+        if mode in (REQUEST, INSTANT):
+            allowed = policy in (mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC, mt5.ORDER_FILLING_RETURN)
+        elif mode == EXCHANGE:
+            allowed = allowed or policy == mt5.ORDER_FILLING_RETURN
+        return OK if allowed else mt5.TRADE_RETCODE_INVALID_FILL
+    if request.action == mt5.TRADE_ACTION_PENDING:
+        if policy == mt5.ORDER_FILLING_BOC:
+            allowed = bool(mask & model.FILL_BOC) and request.type in LIMITS | STOP_LIMITS
+        elif mode in (REQUEST, INSTANT):
+            allowed = True
+        return OK if allowed or policy == mt5.ORDER_FILLING_RETURN else mt5.TRADE_RETCODE_INVALID_FILL
+    return OK
+
+
+def _expiration(case: Case, server_s: int) -> int:
+    request = case.request
+    if request.action not in (mt5.TRADE_ACTION_PENDING, mt5.TRADE_ACTION_MODIFY):
+        return OK
+    kind = request.type_time
+    if not 0 <= kind <= 3 or not case.desk.instrument.expiration & (1 << kind):
+        return mt5.TRADE_RETCODE_INVALID_EXPIRATION
+    if kind == mt5.ORDER_TIME_SPECIFIED and request.expiration <= server_s:
+        return mt5.TRADE_RETCODE_INVALID_EXPIRATION
+    if kind == mt5.ORDER_TIME_SPECIFIED_DAY and request.expiration // 86_400 < server_s // 86_400:
+        return mt5.TRADE_RETCODE_INVALID_EXPIRATION
+    return OK
+
+
+def off_grid(price: float, instrument: Instrument) -> bool:
+    steps = price / instrument.step
+    return abs(steps - round(steps)) > 1e-4
+
+
+def _price(case: Case) -> int:
+    request, instrument, quote = case.request, case.desk.instrument, case.desk.quote
+    if request.action == mt5.TRADE_ACTION_DEAL:
+        # beyond the deviation is the server's matter: 10004
+        needed = instrument.exemode in (REQUEST, INSTANT)
+        return mt5.TRADE_RETCODE_INVALID_PRICE if needed and not request.price > 0 else OK
+    if request.action == mt5.TRADE_ACTION_PENDING:
+        kind = request.type
+    elif request.action == mt5.TRADE_ACTION_MODIFY and case.order is not None:
+        kind = case.order.type
+    else:
+        return OK
+    price, limit = request.price, request.stoplimit
+    if not price > 0 or off_grid(price, instrument):
+        return mt5.TRADE_RETCODE_INVALID_PRICE
+    gap = instrument.stops_level * instrument.point - 1e-9
+    buy = kind in BUYS
+    market = quote.ask if buy else quote.bid
+    if kind in LIMITS:
+        if instrument.exemode == EXCHANGE and request.type_filling != mt5.ORDER_FILLING_BOC:
+            return OK  # marketable: it simply fills
+        distance = market - price if buy else price - market
+        if distance <= 0 or distance < gap:
+            return mt5.TRADE_RETCODE_INVALID_PRICE
+        return OK
+    distance = price - market if buy else market - price
+    if distance < gap or distance < -1e-9:
+        return mt5.TRADE_RETCODE_INVALID_PRICE
+    if kind in STOP_LIMITS:
+        below = price - limit if buy else limit - price
+        if not limit > 0 or off_grid(limit, instrument) or below <= 0 or below < gap:
+            return mt5.TRADE_RETCODE_INVALID_PRICE
+    return OK
+
+
+def _stops(case: Case) -> int:
+    request, instrument, quote = case.request, case.desk.instrument, case.desk.quote
+    action = request.action
+    if action not in (1, 5, 6, 7) or case.closing or not (request.sl or request.tp):
+        return OK
+    if action == mt5.TRADE_ACTION_DEAL and not instrument.sltp_at_open:
+        return mt5.TRADE_RETCODE_INVALID_STOPS
+    if action in (mt5.TRADE_ACTION_PENDING, mt5.TRADE_ACTION_MODIFY):
+        kind = request.type if case.order is None else case.order.type
+        buy = kind in BUYS
+        reference = request.stoplimit if kind in STOP_LIMITS else request.price
+    else:
+        buy = (request.type if case.position is None else case.position.type) == 0
+        reference = quote.bid if buy else quote.ask
+    return stops_fit(instrument, buy, reference, request.sl, request.tp)
+
+
+def stops_fit(instrument: Instrument, buy: bool, reference: float, sl: float, tp: float) -> int:
+    gap = instrument.stops_level * instrument.point - 1e-9
+    for level, below in ((sl, buy), (tp, not buy)):
+        if not level:
+            continue
+        distance = reference - level if below else level - reference
+        if not level > 0 or off_grid(level, instrument) or distance < gap or distance < 1e-9:
+            return mt5.TRADE_RETCODE_INVALID_STOPS
+    return OK
+
+
+def _frozen(case: Case) -> int:
+    instrument, quote, request = case.desk.instrument, case.desk.quote, case.request
+    band = instrument.freeze_level * instrument.point - 1e-9
+    if instrument.freeze_level <= 0:
+        return OK
+    if case.order is not None:
+        market = quote.ask if case.order.type in BUYS else quote.bid
+        return mt5.TRADE_RETCODE_FROZEN if abs(case.order.price_open - market) < band else OK
+    held = [item for item in (case.position, case.by) if item is not None]
+    if request.action in (1, 6, 10):
+        for position in held:
+            market = quote.bid if position.type == 0 else quote.ask
+            if any(level and abs(level - market) < band for level in (position.sl, position.tp)):
+                return mt5.TRADE_RETCODE_FROZEN
+    return OK
+
+
+def _changes(case: Case) -> int:
+    request = case.request
+    if request.action == mt5.TRADE_ACTION_SLTP and (position := case.position) is not None:
+        same = (position.sl, position.tp) == (request.sl, request.tp)
+        return mt5.TRADE_RETCODE_NO_CHANGES if same else OK
+    if request.action == mt5.TRADE_ACTION_MODIFY and (order := case.order) is not None:
+        known = (order.price_open, order.sl, order.tp, order.price_stoplimit, order.type_time)
+        asked = (request.price, request.sl, request.tp, request.stoplimit, request.type_time)
+        timed = request.type_time in (mt5.ORDER_TIME_SPECIFIED, mt5.ORDER_TIME_SPECIFIED_DAY)
+        if known == asked and (not timed or order.expiration_s == request.expiration):
+            return mt5.TRADE_RETCODE_NO_CHANGES
+    return OK
+
+
+def _limits(case: Case) -> int:
+    request, book, house = case.request, case.book, case.book.house.personality
+    symbol, instrument = case.desk.instrument.name, case.desk.instrument
+    if (
+        request.action == mt5.TRADE_ACTION_PENDING
+        and house.limit_orders
+        and len(book.orders) >= house.limit_orders
+    ):
+        return mt5.TRADE_RETCODE_LIMIT_ORDERS
+    opens = request.action == mt5.TRADE_ACTION_PENDING or (
+        request.action == mt5.TRADE_ACTION_DEAL and not case.closing and not _netted_close(case)
+    )
+    if not opens:
+        if case.closing and house.fifo_close and case.position is not None:
+            older = (item for item in book.positions.values() if item.symbol == symbol)
+            if min(older, key=lambda item: (item.time_ms, item.ticket)) is not case.position:
+                return mt5.TRADE_RETCODE_FIFO_CLOSE
+        return OK
+    full = 0 < house.limit_positions <= len(book.positions)
+    if request.action == mt5.TRADE_ACTION_DEAL and full:
+        return mt5.TRADE_RETCODE_LIMIT_POSITIONS
+    side = 0 if request.type in BUYS else 1
+    if house.no_hedging and any(
+        item.symbol == symbol and item.type != side for item in book.positions.values()
+    ):
+        return 10046  # TRADE_RETCODE_HEDGE_PROHIBITED, which the package has no name for
+    if instrument.volume_limit:
+        held = sum(
+            (item.volume if item.type == side else -item.volume * (not book.account.hedging))
+            for item in book.positions.values()
+            if item.symbol == symbol
+        )
+        waiting = sum(
+            item.volume_current
+            for item in book.orders.values()
+            if item.symbol == symbol and (item.type in BUYS) == (side == 0)
+        )
+        if held + waiting + request.volume > instrument.volume_limit + 1e-9:
+            return mt5.TRADE_RETCODE_LIMIT_VOLUME
+    return OK
+
+
+@dataclass(slots=True)
+class After:
+    """The account as it would be."""
+
+    margin: float
+    equity: float
+    margin_free: float
+
+
+def after(state: State, case: Case) -> After:
+    """Margin and equity after a market order at current prices; unchanged for what opens nothing."""
+    book, request = case.book, case.request
+    state.revalue(book)
+    positions = list(book.positions.values())
+    equity = state.equity(book)
+    if request.action == mt5.TRADE_ACTION_DEAL:
+        positions = _projected(case, positions)
+    margin = state.margin_of(book, positions)
+    counted = equity
+    if not book.house.personality.margin_free_profit:
+        counted = min(equity, book.account.balance + book.account.credit)
+    return After(margin, equity, book.money(counted - margin))
+
+
+def _projected(case: Case, positions: list[Position]) -> list[Position]:
+    request, symbol = case.request, case.desk.instrument.name
+    price = case.desk.quote.ask if request.type == 0 else case.desk.quote.bid
+    held = case.position
+    if held is None and not case.book.account.hedging:
+        held = next((item for item in positions if item.symbol == symbol), None)
+    rest = [item for item in positions if item is not held]
+
+    def made(side: int, volume: float, at: float) -> Position:
+        return Position(0, -1, -1, symbol, side, 0, 0, volume, at, 0.0, 0.0, 0.0, "", 0, 0)
+
+    if held is None:
+        return [*rest, made(request.type, request.volume, price)]
+    if held.type == request.type:
+        volume = held.volume + request.volume
+        mean = (held.price_open * held.volume + price * request.volume) / volume
+        return [*rest, made(held.type, volume, mean)]
+    left = round(held.volume - request.volume, 8)
+    if left > 0:
+        return [*rest, made(held.type, left, held.price_open)]
+    return [*rest, made(request.type, -left, price)] if left < 0 else rest
+
+
+def _funds(state: State, case: Case) -> int:
+    request = case.request
+    if request.action != mt5.TRADE_ACTION_DEAL or case.closing or _netted_close(case):
+        return OK
+    try:
+        return mt5.TRADE_RETCODE_NO_MONEY if after(state, case).margin_free < 0 else OK
+    except money.NoRate:
+        return mt5.TRADE_RETCODE_PRICE_OFF

@@ -1,0 +1,291 @@
+"""The paper broker's process: a TCP server on asyncio. Start reading here.
+
+A frame comes in (`Connection`), the market is played up to now, the session answers from the state, and the answer leaves
+after the ledger is on disk: answers wait for one group commit per turn of the loop. `admin.…` methods are the operator's.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from executors.terminals.paper import wire
+from executors.terminals.paper.broker.broker import Broker, OperatorError, Options
+from executors.terminals.paper.broker.faults import Fault, FaultError
+from executors.terminals.paper.broker.housekeeping import Housekeeping
+from executors.terminals.paper.broker.session import Refusal, Session
+
+log = logging.getLogger(__name__)
+HOUSEKEEPING_MS = 250
+MIN_PAUSE_S = 0.001
+MAX_PAUSE_S = 0.1
+OPERATOR_FAILED = -2
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Connection(asyncio.Protocol):
+    """One client. Frames may arrive in pieces or several at once."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._buffer = bytearray()
+        self.transport: asyncio.Transport
+        self.session = Session(server.broker)
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._server.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= wire.HEAD.size:
+            length, sequence = wire.HEAD.unpack_from(buffer)
+            if length > wire.MAX_QUESTION:
+                self.transport.abort()
+                return
+            end = wire.HEAD.size + length
+            if len(buffer) < end:
+                return
+            body = bytes(buffer[wire.HEAD.size : end])
+            del buffer[:end]
+            try:
+                method, arguments = json.loads(body)
+            except ValueError:
+                self.transport.abort()
+                return
+            self._server.ask(self, sequence, method, arguments)
+
+
+class Server:
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.connections: set[Connection] = set()
+        self._held: list[
+            tuple[Connection, bytes, bool]
+        ] = []  # answers that wait for the disk; whether to cut after
+        self._flushing = False
+        self._loop = asyncio.get_running_loop()
+        self._housekeeping = Housekeeping(broker)
+        self._next_housekeeping_ms = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- Questions ---------------------------------------------------------------------------------------------------
+
+    def ask(self, connection: Connection, sequence: int, method: Any, arguments: Any) -> None:
+        if not isinstance(method, str) or not isinstance(arguments, list):
+            connection.transport.abort()
+            return
+        broker = self.broker
+        self._play()
+        if method.startswith("admin."):
+            self._administer(connection, sequence, method[6:], arguments)
+            return
+        session, now_ms = connection.session, broker.now_ms()
+        if broker.faults.standing("outage", session.login_number, "", now_ms):
+            connection.transport.abort()
+            return
+        symbol = arguments[0][3] if method == "order_send" else ""
+        struck = broker.faults.strike(method, session.login_number, symbol, now_ms)
+        if struck and self._fail(connection, sequence, struck):
+            return
+        wait_s = sum(fault.value for fault in struck if fault.kind == "delay") / 1000
+        if method == "order_send":
+            wait_s += self._latency_s(session)
+        run = functools.partial(self._run, connection, sequence, method, arguments, struck)
+        if wait_s > 0:
+            self._loop.call_later(wait_s, run)
+        else:
+            run()
+
+    def _latency_s(self, session: Session) -> float:
+        scale = self.broker.options.latency_scale
+        book = self.broker.state.books.get(session.login_number)
+        if not scale or book is None:
+            return 0.0
+        low, high = book.house.personality.latency_ms
+        return self.broker.state.random.uniform(low, high) * scale / 1000
+
+    def _fail(self, connection: Connection, sequence: int, struck: list[Fault]) -> bool:
+        """Faults that keep the call from being done at all."""
+        for fault in struck:
+            match fault.kind:
+                case "lose_question":
+                    connection.transport.abort()
+                case "hang":
+                    late = wire.answer(sequence, -10005, "IPC timeout", None)
+                    self._loop.call_later(fault.value, self._write, connection, late, False)
+                case "timeout":
+                    self._write(connection, wire.answer(sequence, -10005, "IPC timeout", None), False)
+                case "error":
+                    text = "Terminal: Call failed" if fault.value == -1 else "Terminal: Invalid params"
+                    self._write(connection, wire.answer(sequence, int(fault.value), text, None), False)
+                case _:
+                    continue
+            return True
+        return False
+
+    def _run(
+        self, connection: Connection, sequence: int, method: str, arguments: list[Any], struck: list[Fault]
+    ) -> None:
+        handler = connection.session.handler(method)
+        self.broker.player.advance(self.broker.now_ms())
+        try:
+            if handler is None:
+                raise Refusal(-7, "Terminal: Unsupported function")
+            value = handler(*arguments, struck) if method == "order_send" else handler(*arguments)
+            body = wire.answer(sequence, 1, "Success", value)
+        except Refusal as refusal:
+            body = wire.answer(sequence, refusal.code, refusal.text, None)
+        except Exception:
+            log.exception("a call failed", extra={"action": method})
+            body = wire.answer(sequence, -1, "Terminal: Call failed", None)
+        kinds = {fault.kind: fault for fault in struck}
+        cut = "lose_answer" in kinds
+        if "double_answer" in kinds:
+            body += body
+        if late := kinds.get("slow_answer"):
+            self._later(late.value / 1000, connection, body, cut)
+        elif late := kinds.get("hang_after"):
+            self._later(late.value, connection, wire.answer(sequence, -10005, "IPC timeout", None), cut)
+        else:
+            self._write(connection, body, cut)
+
+    def _administer(self, connection: Connection, sequence: int, name: str, arguments: list[Any]) -> None:
+        operation = self.broker.operation(name)
+        try:
+            if name == "drop_connections":
+                value: Any = self._drop(connection, *arguments)
+            elif operation is None:
+                raise OperatorError(f"there is no operation {name!r}")
+            else:
+                value = operation(*arguments)
+            body = wire.answer(sequence, 1, "Success", value)
+        except (OperatorError, FaultError, TypeError) as error:
+            body = wire.answer(sequence, OPERATOR_FAILED, str(error), None)
+        self._write(connection, body, False)
+
+    def _drop(self, asker: Connection, login: int = 0) -> int:
+        """Terminals crash: their connections are cut. All of them, or one account's."""
+        hit = [
+            item
+            for item in self.connections
+            if item is not asker and item.session.login_number and login in (0, item.session.login_number)
+        ]
+        for item in hit:
+            item.transport.abort()
+        return len(hit)
+
+    # --- Answers: never before the ledger is on disk ------------------------------------------------------------------
+
+    def _later(self, seconds: float, connection: Connection, body: bytes, cut: bool) -> None:
+        self._commit_soon()
+        self._loop.call_later(seconds, self._write, connection, body, cut)
+
+    def _write(self, connection: Connection, body: bytes, cut: bool) -> None:
+        if self.broker.ledger.dirty or self._held:
+            self._held.append((connection, body, cut))
+            self._commit_soon()
+        else:
+            self._send(connection, body, cut)
+
+    def _commit_soon(self) -> None:
+        if self.broker.ledger.dirty and not self._flushing:
+            self._flushing = True
+            # the turn after next: everything that is readable by then joins this commit
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        try:
+            self.broker.ledger.sync()
+        except OSError:
+            # nothing that was not written may be answered or kept: the clients see a broken connection
+            log.critical("the ledger cannot be written; the broker stops", exc_info=True)
+            os._exit(1)
+        held, self._held = self._held, []
+        for connection, body, cut in held:
+            self._send(connection, body, cut)
+
+    def _send(self, connection: Connection, body: bytes, cut: bool) -> None:
+        if connection.closed:
+            return
+        if cut:
+            connection.transport.abort()
+        else:
+            connection.transport.write(body)
+
+    # --- Time --------------------------------------------------------------------------------------------------------
+
+    def _play(self) -> None:
+        now_ms = self.broker.now_ms()
+        self.broker.player.advance(now_ms)
+        if now_ms >= self._next_housekeeping_ms:
+            self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
+            self._housekeeping.run(now_ms)
+        self._commit_soon()
+
+    def pulse(self) -> None:
+        """Plays what is due and sleeps until the next tick."""
+        try:
+            self._play()
+        except Exception:
+            log.exception("the market stumbled", extra={"action": "play"})
+        pause = (self.broker.player.next_ms() - self.broker.now_ms()) / 1000
+        self._timer = self._loop.call_later(min(max(pause, MIN_PAUSE_S), MAX_PAUSE_S), self.pulse)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flush()
+        for connection in list(self.connections):
+            connection.transport.close()
+
+
+async def serve(options: Options, *, port_file: Path | None = None) -> None:
+    host, port = wire.address(options.url)
+    if host not in LOOPBACK:
+        raise SystemExit(f"PAPER_BROKER_URL: the paper broker listens on loopback only, not on {host}.")
+    loop = asyncio.get_running_loop()
+    broker = Broker(options)
+    server = Server(broker)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        listener = await loop.create_server(lambda: Connection(server), host, port)
+    except OSError as error:
+        broker.close()
+        raise SystemExit(
+            f"PAPER_BROKER_URL: {options.url} cannot be opened: {error}. Free the port."
+        ) from None
+    port = listener.sockets[0].getsockname()[1]
+    if port_file is not None:
+        fresh = port_file.with_suffix(".new")
+        fresh.write_text(str(port))
+        fresh.replace(port_file)
+    server.pulse()
+    log.info("paper broker listens on tcp://%s:%s with %s accounts", host, port, len(broker.state.books))
+    try:
+        await stopping.wait()
+    finally:
+        listener.close()
+        server.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(listener.wait_closed(), 2)
+        broker.close()
+
+
+def run(options: Options, *, port_file: Path | None = None) -> None:
+    asyncio.run(serve(options, port_file=port_file))

@@ -1,0 +1,248 @@
+"""All that the paper broker knows, and the one way to change it: every change is also an entry of the ledger.
+
+Precedes: fills, engine, sessions. Follows: the ledger (replayed at start). Entries: a account, b balance, o order,
+d deal, p position, x position gone, m number that must not go back.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from executors.terminals.paper.broker import money
+from executors.terminals.paper.broker.ledger import Ledger
+from executors.terminals.paper.broker.model import Account, Deal, Order, Position, Quote
+from executors.terminals.paper.broker.personalities import Configuration, Instrument, Personality
+from executors.terminals.servertime import ServerClock, server_clock
+
+FIRST_TICKET = 50_000_000
+ACTIVE = (0, 1, 3)  # ORDER_STATE_STARTED, _PLACED, _PARTIAL
+
+
+class Desk:
+    """One symbol at one broker: its prices, and what waits for them."""
+
+    def __init__(self, instrument: Instrument, house: "House") -> None:
+        self.instrument = instrument
+        self.house = house
+        self.quote = Quote()
+        self.positions: dict[int, tuple[Book, Position]] = {}
+        self.orders: dict[int, tuple[Book, Order]] = {}
+
+
+class House:
+    """One broker: a personality with its prices."""
+
+    def __init__(self, personality: Personality) -> None:
+        self.personality = personality
+        self.clock: ServerClock = server_clock(personality.server_timezone)
+        self.desks = {name: Desk(item, self) for name, item in personality.instruments.items()}
+        self.pairs: dict[tuple[str, str], money.Priced] = {}
+        for desk in self.desks.values():
+            if desk.instrument.calc_mode in (money.FOREX, money.FOREX_PLAIN):
+                self.pairs.setdefault((desk.instrument.base, desk.instrument.profit), desk)
+
+
+@dataclass(slots=True)
+class Book:
+    """One account and all it ever did."""
+
+    account: Account
+    house: House
+    positions: dict[int, Position] = field(default_factory=dict)  # by ticket
+    orders: dict[int, Order] = field(default_factory=dict)  # active
+    past_orders: dict[int, Order] = field(default_factory=dict)
+    deals: dict[int, Deal] = field(default_factory=dict)
+    profits: dict[int, float] = field(default_factory=dict)  # floating, by position ticket, at the last tick
+    margin: float = 0.0  # at the last change of a position
+    sent_ms: list[int] = field(default_factory=list)  # recent requests, for the rate limit
+    watch: set[str] = field(default_factory=set)  # Market Watch
+
+    def money(self, amount: float) -> float:
+        return round(amount, self.account.digits)
+
+
+class State:
+    def __init__(self, configuration: Configuration, ledger: Ledger, seed: int) -> None:
+        self.ledger = ledger
+        self.houses = {key: House(item) for key, item in configuration.personalities.items()}
+        self.books: dict[int, Book] = {}
+        self._order_ticket = FIRST_TICKET
+        self._deal_ticket = FIRST_TICKET // 2
+        self.marks: dict[str, int] = {}  # e.g. the last rollover day of each house
+        self._entries: list[Any] = []
+        for transaction in ledger.replay():
+            for entry in transaction[1]:
+                self._apply(entry)
+        for book in self.books.values():
+            self.revalue(book)
+        self.random = random.Random(seed ^ self._order_ticket)
+
+    # --- Changes -----------------------------------------------------------------------------------------------------
+
+    def commit(self, at_ms: int) -> None:
+        """What changed since the last commit becomes one transaction."""
+        if self._entries:
+            self.ledger.append([at_ms, self._entries])
+            self._entries = []
+
+    def put_account(self, account: Account) -> Book:
+        self._record(["a", *account.row()])
+        return self.books[account.login]
+
+    def put_balance(self, book: Book) -> None:
+        account = book.account
+        self._entries.append(["b", account.login, account.balance, account.credit])
+
+    def put_order(self, order: Order) -> None:
+        self._record(["o", *order.row()], order)
+
+    def put_deal(self, deal: Deal) -> None:
+        self._record(["d", *deal.row()], deal)
+
+    def put_position(self, position: Position) -> None:
+        self._record(["p", *position.row()], position)
+
+    def drop_position(self, position: Position) -> None:
+        self._record(["x", position.login, position.ticket])
+
+    def put_mark(self, name: str, value: int) -> None:
+        self._record(["m", name, value])
+
+    def next_order(self) -> int:
+        self._order_ticket += self.random.randint(1, 500)
+        return self._order_ticket
+
+    def next_deal(self) -> int:
+        self._deal_ticket += self.random.randint(1, 500)
+        return self._deal_ticket
+
+    def _record(self, entry: list[Any], item: Any = None) -> None:
+        self._entries.append(entry)
+        self._apply(entry, item)
+
+    def _apply(self, entry: list[Any], item: Any = None) -> None:
+        kind, row = entry[0], entry[1:]
+        match kind:
+            case "o":
+                self._apply_order(item or Order.of(row))
+            case "d":
+                deal = item or Deal.of(row)
+                self.books[deal.login].deals[deal.ticket] = deal
+                self._deal_ticket = max(self._deal_ticket, deal.ticket)
+            case "p":
+                position = item or Position.of(row)
+                book = self.books[position.login]
+                book.positions[position.ticket] = position
+                desk = book.house.desks.get(position.symbol)
+                if desk is not None:
+                    desk.positions[position.ticket] = (book, position)
+            case "x":
+                book = self.books[row[0]]
+                position = book.positions.pop(row[1])
+                book.profits.pop(row[1], None)
+                if (desk := book.house.desks.get(position.symbol)) is not None:
+                    desk.positions.pop(row[1], None)
+            case "b":
+                account = self.books[row[0]].account
+                account.balance, account.credit = row[1], row[2]
+            case "a":
+                self._apply_account(Account.of(row))
+            case "m":
+                self.marks[row[0]] = row[1]
+            case _:
+                raise ValueError(
+                    f"the ledger holds an unknown entry {kind!r}; it was written by a newer version"
+                )
+
+    def _apply_order(self, order: Order) -> None:
+        book = self.books[order.login]
+        desk = book.house.desks.get(order.symbol)
+        self._order_ticket = max(self._order_ticket, order.ticket)
+        if order.state in ACTIVE:
+            book.orders[order.ticket] = order
+            if desk is not None:
+                desk.orders[order.ticket] = (book, order)
+            return
+        book.orders.pop(order.ticket, None)
+        if desk is not None:
+            desk.orders.pop(order.ticket, None)
+        book.past_orders[order.ticket] = order
+
+    def _apply_account(self, account: Account) -> None:
+        known = self.books.get(account.login)
+        if known is not None:
+            known.account = account
+            return
+        house = self.houses.get(account.personality)
+        if house is None:
+            raise ValueError(
+                f"account {account.login}: there is no personality {account.personality!r} any more"
+            )
+        self.books[account.login] = Book(account, house, watch=set(house.desks))
+
+    # --- Money -------------------------------------------------------------------------------------------------------
+
+    def floating(self, book: Book, position: Position) -> float:
+        """The position's profit at current prices, rounded, without swap."""
+        desk = book.house.desks.get(position.symbol)
+        if desk is None or not desk.quote.bid:
+            return 0.0
+        price = desk.quote.bid if position.type == 0 else desk.quote.ask
+        account = book.account
+        try:
+            amount = money.profit(
+                desk.instrument, position.type, position.volume, position.price_open, price,
+                account.currency, book.house.pairs,
+            )  # fmt: skip
+        except money.NoRate:
+            return 0.0
+        return round(amount, account.digits)
+
+    def revalue(self, book: Book) -> None:
+        """Profits and margin of all positions, at current prices."""
+        for ticket, position in book.positions.items():
+            book.profits[ticket] = self.floating(book, position)
+        book.margin = self.margin_of(book, book.positions.values())
+
+    def margin_of(self, book: Book, positions: Any) -> float:
+        """Margin of these positions together, with the hedging rule."""
+        by_symbol: dict[str, list[Position]] = {}
+        for position in positions:
+            by_symbol.setdefault(position.symbol, []).append(position)
+        total = 0.0
+        for symbol, group in by_symbol.items():
+            if (desk := book.house.desks.get(symbol)) is not None:
+                total += self._symbol_margin(book, desk, group)
+        return book.money(total)
+
+    def _symbol_margin(self, book: Book, desk: Desk, group: list[Position]) -> float:
+        instrument, account, pairs = desk.instrument, book.account, book.house.pairs
+
+        def of(side: int, lots: float, price: float) -> float:
+            try:
+                return money.margin(instrument, side, lots, price, account.leverage, account.currency, pairs)
+            except money.NoRate:
+                return 0.0
+
+        lots = [0.0, 0.0]
+        cost = [0.0, 0.0]
+        margins = [0.0, 0.0]
+        for position in group:
+            lots[position.type] += position.volume
+            cost[position.type] += position.volume * position.price_open
+            margins[position.type] += of(position.type, position.volume, position.price_open)
+        if not lots[0] or not lots[1]:
+            return margins[0] + margins[1]
+        if instrument.margin_use_leg:
+            return max(margins)
+        covered = min(lots)
+        larger = 0 if lots[0] >= lots[1] else 1
+        mean = cost[larger] / lots[larger]
+        hedged = instrument.contract_size if instrument.margin_hedged < 0 else instrument.margin_hedged
+        mean_all = (cost[0] + cost[1]) / (lots[0] + lots[1])
+        pair = of(larger, covered, mean_all) * hedged / instrument.contract_size
+        return of(larger, lots[larger] - covered, mean) + pair
+
+    def equity(self, book: Book) -> float:
+        profit = sum(book.profits.values()) + sum(position.swap for position in book.positions.values())
+        return book.money(book.account.balance + book.account.credit + profit)

@@ -1,0 +1,93 @@
+"""The pipe between this process and its paper terminal: one blocking TCP connection, one question at a time.
+
+Precedes: `client.py`. A failure is MetaTrader's: -10001 when it could not be sent, -10002 when the answer did not come, then
+-10004 until `initialize` connects again.
+"""
+
+import socket
+from typing import Any
+
+from executors.terminals.paper import wire
+
+CONNECT_TIMEOUT_S = 5.0
+SEND_FAILED = (-10001, "IPC send failed")
+RECEIVE_FAILED = (-10002, "IPC recv failed")
+MISMATCH = (-10000, "IPC call failed")
+NOT_CONNECTED = (-10004, "No IPC connection")
+
+
+class LinkError(Exception):
+    """Carries MetaTrader's last_error pair."""
+
+    def __init__(self, error: tuple[int, str]) -> None:
+        super().__init__(error[1])
+        self.error = error
+
+
+class Link:
+    def __init__(self, url: str) -> None:
+        self._sequence = 0
+        self._socket: socket.socket | None = socket.create_connection(wire.address(url), CONNECT_TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(None)
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """The value, or LinkError with what the broker or the pipe said."""
+        if self._socket is None:
+            raise LinkError(NOT_CONNECTED)
+        self._sequence += 1
+        try:
+            self._socket.sendall(wire.question(self._sequence, method, list(arguments)))
+        except OSError:
+            self.close()
+            raise LinkError(SEND_FAILED) from None
+        try:
+            head = self._receive(wire.HEAD.size)
+            length, sequence = wire.HEAD.unpack(head)
+            body = self._receive(length)
+        except OSError:
+            self.close()
+            raise LinkError(RECEIVE_FAILED) from None
+        except KeyboardInterrupt:
+            self.close()  # the answer would be taken for the next question's
+            raise
+        if sequence != self._sequence & 0xFFFFFFFF:
+            self._discard()
+            raise LinkError(MISMATCH)
+        code, text, value = wire.read_answer(body)
+        if code != 1:
+            raise LinkError((code, text))
+        return value
+
+    def _receive(self, length: int) -> bytes:
+        assert self._socket is not None
+        first = self._socket.recv(length)
+        if len(first) == length:
+            return first
+        parts, missing = [first], length - len(first)
+        while missing and parts[-1]:
+            parts.append(self._socket.recv(min(missing, 1 << 20)))
+            missing -= len(parts[-1])
+        if missing:
+            raise ConnectionError("the broker closed the connection")
+        return b"".join(parts)
+
+    def _discard(self) -> None:
+        """After an answer that was not ours: what else has come is dropped, so that the next question can be heard."""
+        assert self._socket is not None
+        self._socket.settimeout(0.2)
+        try:
+            while self._socket.recv(1 << 16):
+                pass
+        except OSError:
+            pass
+        self._socket.settimeout(None)
