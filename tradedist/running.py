@@ -183,7 +183,7 @@ class Run:
                     return
                 if time.monotonic() - began > START_LIMIT_S:
                     raise CannotRun(screen.not_well(waiting, wrong))
-                self._pause(0.1)
+                self._pause(0.2)
 
     def _pause(self, seconds: float) -> None:
         if self.stopping.wait(seconds):
