@@ -39,7 +39,7 @@ from executors.errors import Code
 from tradedist import keys, metrics
 from tradedist.clock import now_ms
 from tradedist.hub import Event, Subscription
-from tradedist.sockets import LiveSocket, explain, finite
+from tradedist.sockets import LiveSocket, explain
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class ChartSocket(LiveSocket):
             case Watch():
                 await self._watch(message.symbols)
             case Ping():
-                self.answer({"type": "pong", "at": finite(message.at)})
+                self.pong(message.at)
 
     # --- The chart ---
 

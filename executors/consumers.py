@@ -19,12 +19,13 @@ from executors.messages import CLIENT_MESSAGE, ExecutionReport, Ping, Resume, Se
 from tradedist import keys, metrics
 from tradedist.hub import Event, entry_order
 from tradedist.mailbox import TRY_AGAIN_LATER
-from tradedist.sockets import LiveSocket, finite
+from tradedist.sockets import LiveSocket
 
 logger = logging.getLogger(__name__)
 
 REPLAY_PAGE = 100
 MAX_REPLAY = 2_000  # reports; a client that missed more gets a snapshot
+RETRY_S = (0.0, 0.05, 0.25)
 SETTLE_S = 0.1  # configuration changes come in bursts
 USER_AGE_S = 1.0  # before a signal the login is read again if its last look is older
 
@@ -63,7 +64,7 @@ class OrderSocket(LiveSocket):
             case Resume():
                 await self._resume(parse_cursor(message.cursor))
             case Ping():
-                self.answer({"type": "pong", "at": finite(message.at)})
+                self.pong(message.at)
 
     # --- Signals ---
 
@@ -166,7 +167,7 @@ class OrderSocket(LiveSocket):
         self.mailbox.hold()
         cursor = self.hub.cursor  # before the reads: they show at least what the reports up to here say
         try:
-            snapshot = await snapshots.snapshot(self.hub.state, self.user, self.who, self.visible)
+            snapshot = await self._read_snapshot()
         except redis.RedisError as error:
             logger.warning("no snapshot: %s", error)
             self.error(Code.UNAVAILABLE, "The state store does not answer. A snapshot follows when it does.")
@@ -176,6 +177,15 @@ class OrderSocket(LiveSocket):
             self.post_ahead(f'{{"type":"snapshot","cursor":"{cursor}",{snapshot[1:]}')
         finally:
             self.release()
+
+    async def _read_snapshot(self) -> str:
+        """Reads may repeat: after an outage the first one may meet a connection that died in it."""
+        for pause_s in RETRY_S:
+            try:
+                return await snapshots.snapshot(self.hub.state, self.user, self.who, self.visible)
+            except redis.RedisError:
+                await asyncio.sleep(pause_s)
+        return await snapshots.snapshot(self.hub.state, self.user, self.who, self.visible)
 
     async def _resume(self, cursor: Cursor | None) -> None:
         async with self._catching_up:

@@ -203,9 +203,9 @@ class _PerLoop:
     """The event loop's own connections: they belong to the loop that made them."""
 
     def __init__(self) -> None:
-        client = async_state()
-        self.store = SignalStore(client)
-        self.fanout = Fanout(client)
+        self.client = async_state()
+        self.store = SignalStore(self.client)
+        self.fanout = Fanout(self.client)
 
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _PerLoop]" = weakref.WeakKeyDictionary()
@@ -217,3 +217,10 @@ def process() -> _PerLoop:
     if found is None:
         found = _loops[loop] = _PerLoop()
     return found
+
+
+async def close_process() -> None:
+    """Ends what `process` began in this event loop; for an orderly end, and tests."""
+    if found := _loops.pop(asyncio.get_running_loop(), None):
+        await found.fanout.close()
+        await found.client.aclose()

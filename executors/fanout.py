@@ -53,6 +53,15 @@ class Fanout:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def close(self) -> None:
+        """Waits a little for what is in the background. What is left to wake, the outbox wakes."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+        for task in self._tasks:
+            task.cancel()
+        self._wakeup.close()
+        self._publisher.shutdown(wait=False)
+
     async def _go_on(self, legs: list[tuple[Leg, str]], *, sent: bool) -> None:
         if not sent or monotonic_ms() - self._read_ms > ADDRESSES_AGE_MS:
             await self._read_addresses({leg.terminal_id for leg, _ in legs})

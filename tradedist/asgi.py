@@ -18,6 +18,7 @@ from django.urls import path, re_path
 from charts.consumers import ChartSocket
 from executors.consumers import OrderSocket
 from executors.tokens import token_user
+from tradedist.celery import app as celery_app
 from tradedist.socket_auth import SocketAuth, refuse
 
 
@@ -40,3 +41,5 @@ application = ProtocolTypeRouter(
         ),
     }
 )
+
+celery_app.set_default()  # accept publishes with the current application, in whatever thread

@@ -18,7 +18,7 @@ import redis.asyncio
 
 from tradedist import keys, metrics
 from tradedist.mailbox import Pace
-from tradedist.redis import async_state, async_ticks
+from tradedist.redis import close_loop_clients, loop_state, loop_ticks
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ class Hub:
     """All methods belong to one event loop. Callbacks run in it and must not block."""
 
     def __init__(self) -> None:
-        self.state: redis.asyncio.Redis = async_state()
-        self.ticks: redis.asyncio.Redis = async_ticks()
+        self.state: redis.asyncio.Redis = loop_state()
+        self.ticks: redis.asyncio.Redis = loop_ticks()
         self.pace = Pace()
         self.epoch = ""  # the life of the result stream: another one after its Redis was wiped
         self.last_id = "0-0"  # the newest entry given to the callbacks
@@ -151,8 +151,7 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        await self.state.aclose()
-        await self.ticks.aclose()
+        await close_loop_clients()
 
     # --- Readers ---
 
@@ -166,12 +165,18 @@ class Hub:
                     logger.warning("the %s reader lost Redis: %s", reader, error)
                     delay = RETRY_FIRST_S
                 self._set(reader, up=False)
+                await self._forget_connections(reader)
                 metrics.hub_reconnects.labels(reader).inc()
             except Exception:
                 logger.exception("the %s reader failed and starts anew", reader)
                 self._set(reader, up=False)
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, RETRY_MAX_S)
+
+    async def _forget_connections(self, reader: str) -> None:
+        """The pool's idle connections went to the server that is gone."""
+        client = self.ticks if reader == "ticks" else self.state
+        await client.connection_pool.disconnect(inuse_connections=False)
 
     def _set(self, reader: str, *, up: bool, reset: bool = False) -> None:
         source: Source = "ticks" if reader == "ticks" else "state"

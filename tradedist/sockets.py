@@ -126,6 +126,13 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
     def error(self, code: Code, message: str) -> None:
         self.answer({"type": "error", "code": code, "message": message})
 
+    def pong(self, at: float) -> None:
+        """`at` goes back as it came; NaN and infinity are no JSON."""
+        if math.isfinite(at):
+            self.answer({"type": "pong", "at": at})
+        else:
+            self.error(Code.INVALID, "at: give a finite number.")
+
     def end(self, code: int, reason: str) -> None:
         """Close after what is already waiting has gone out."""
         self.mailbox.close(code, reason)
@@ -357,8 +364,3 @@ def explain(error: ValidationError) -> tuple[Code, str]:
         where = ".".join(str(part) for part in fault["loc"][1:])
         parts.append(f"{where}: {fault['msg']}" if where else fault["msg"])
     return Code.INVALID, "; ".join(parts)
-
-
-def finite(number: float) -> float:
-    """A client's number that is returned to it: NaN and infinity are no JSON."""
-    return number if math.isfinite(number) else 0.0

@@ -1,52 +1,135 @@
 """The order socket through the real ASGI application and a real Valkey."""
 
+import asyncio
+import json
+import threading
+import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
 
+from executors import tokens
+from executors.dispatch import close_process
+from executors.messages import AccountState, PositionState, TerminalUpdate
+from executors.models import TerminalGrant
 from tests.integration.live import (
+    HOST,
+    ORIGIN,
     Socket,
     a_report,
     make_terminal,
     make_user,
     publish_report,
+    publish_terminal,
     session_cookie,
 )
-from tradedist import hub
+from tests.valkey import Valkey
+from tradedist import hub, keys
+from tradedist.clock import now_ms
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+PATH = "/ws/orders/"
 
 
 @pytest.fixture(autouse=True)
 async def live(state_redis: Any, ticks_redis: Any, settings: Any) -> AsyncIterator[None]:
     settings.ALLOWED_HOSTS = ["testserver"]
+    settings.ORDERS_PER_SECOND = 1_000
     yield
+    await close_process()
     await hub.close_current()
 
 
 @pytest.fixture
-def cookie(state_redis: Any) -> str:
-    make_terminal("alpha")
-    make_terminal("beta")
-    make_terminal("hidden")
-    return session_cookie(make_user("trader", alpha="trade", beta="view"))
+def trader(state_redis: Any) -> Any:
+    """Trades alpha, views beta, knows nothing of hidden."""
+    for terminal_id in ("alpha", "beta", "hidden"):
+        make_terminal(terminal_id)
+    return make_user("trader", alpha="trade", beta="view")
 
 
-async def test_a_snapshot_comes_on_connect(cookie: str) -> None:
-    async with Socket("/ws/orders/", cookie=cookie) as socket:
+@pytest.fixture
+def cookie(trader: Any) -> str:
+    return session_cookie(trader)
+
+
+def a_signal(*terminals: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "signal_id": str(uuid4()),
+        "action": "open",
+        "symbol": "EURUSD",
+        "side": "buy",
+        "lots": 0.1,
+        "targets": {"terminals": list(terminals)},
+        **fields,
+    }
+
+
+def an_account(terminal_id: str, equity: str = "10000") -> AccountState:
+    return AccountState(
+        terminal_id=terminal_id,
+        login=1,
+        server="Paper-Demo",
+        currency="USD",
+        balance=Decimal(10_000),
+        equity=Decimal(equity),
+        margin=Decimal(0),
+        margin_free=Decimal(equity),
+        margin_level=Decimal(0),
+        profit=Decimal(0),
+        leverage=100,
+        hedging=True,
+        trade_allowed=True,
+        connected=True,
+        time_ms=now_ms(),
+    )
+
+
+def a_position(terminal_id: str, profit: str) -> PositionState:
+    return PositionState(
+        terminal_id=terminal_id,
+        position_ticket=77,
+        symbol="EURUSD",
+        broker_symbol="EURUSD.m",
+        side="buy",
+        lots=Decimal("0.10"),
+        price_open=Decimal("1.1"),
+        price_current=Decimal("1.1"),
+        profit=Decimal(profit),
+        swap=Decimal(0),
+        magic=1,
+        opened_ms=now_ms(),
+    )
+
+
+# --- Snapshot and live ---
+
+
+async def test_a_snapshot_comes_on_connect(cookie: str, state_redis: Any) -> None:
+    state_redis.set(keys.account("alpha"), an_account("alpha", "10012.5").model_dump_json())
+    for terminal_id in ("alpha", "hidden"):
+        rows = f"[{a_position(terminal_id, '12.5').model_dump_json()}]"
+        state_redis.set(keys.positions(terminal_id), rows)
+    async with Socket(PATH, cookie=cookie) as socket:
         snapshot = await socket.read()
     assert snapshot["type"] == "snapshot"
-    assert snapshot["user"]["name"] == "trader"
-    assert snapshot["user"]["role"] == "trader"
-    assert [(item["terminal_id"], item["can_trade"]) for item in snapshot["terminals"]] == [
-        ("alpha", True),
-        ("beta", False),
-    ]
+    assert snapshot["user"] == {"name": "trader", "role": "trader", "may_trade": True}
+    shown = [(item["terminal_id"], item["can_trade"]) for item in snapshot["terminals"]]
+    assert shown == [("alpha", True), ("beta", False)]
+    assert snapshot["terminals"][0]["account"]["equity"] == 10012.5
+    assert [(item["terminal_id"], item["profit"]) for item in snapshot["positions"]] == [("alpha", 12.5)]
+    assert snapshot["orders"] == []
+    assert snapshot["modes"]["global"] == "ACTIVE"
 
 
 async def test_reports_of_visible_terminals_follow(cookie: str, state_redis: Any) -> None:
-    async with Socket("/ws/orders/", cookie=cookie) as socket:
+    async with Socket(PATH, cookie=cookie) as socket:
         await socket.read_until("snapshot")
         publish_report(state_redis, a_report("hidden"))
         entry_id = publish_report(state_redis, a_report("alpha", lots="0.25"))
@@ -55,3 +138,392 @@ async def test_reports_of_visible_terminals_follow(cookie: str, state_redis: Any
     assert message["report"]["terminal_id"] == "alpha"
     assert message["report"]["lots"] == 0.25
     assert message["cursor"].endswith(entry_id)
+
+
+async def test_terminal_states_conflate_and_keep_their_parts(cookie: str, state_redis: Any) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        now = now_ms()
+        for step in range(300):
+            full = step == 298
+            update = TerminalUpdate(
+                terminal_id="alpha",
+                status="READY",
+                account=an_account("alpha", str(10_000 + step)),
+                positions=[a_position("alpha", str(step))] if full else None,
+                time_ms=now + step,
+            )
+            publish_terminal(state_redis, update)
+        publish_terminal(state_redis, TerminalUpdate(terminal_id="hidden", status="READY", time_ms=now))
+        messages, last = 0, 0
+        profits = []
+        while last < now + 299:
+            update_message = (await socket.read())["update"]
+            assert update_message["terminal_id"] == "alpha"
+            messages, last = messages + 1, update_message["time_ms"]
+            profits += [item["profit"] for item in update_message.get("positions", ())]
+        assert update_message["account"]["equity"] == 10299
+        assert profits == [298]  # came once, though the update after it had no positions
+        assert messages < 100
+        assert await socket.silent()
+
+
+async def test_modes_follow(cookie: str, state_redis: Any) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        state_redis.hset(keys.MODES, mapping={"global": "REDUCING", "terminal:hidden": "HALTED"})
+        state_redis.publish(keys.CONFIG_CHANGES, "*")
+        message = await socket.read_until("modes")
+    assert message["modes"]["global"] == "REDUCING"
+    assert "hidden" not in json.dumps(message)
+
+
+async def test_a_grant_taken_away_is_gone_at_once(cookie: str, trader: Any, state_redis: Any) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await TerminalGrant.objects.filter(user=trader, terminal_id="alpha").adelete()
+        state_redis.publish(keys.CONFIG_CHANGES, "alpha")
+        snapshot = await socket.read_until("snapshot")
+        assert [item["terminal_id"] for item in snapshot["terminals"]] == ["beta"]
+        publish_report(state_redis, a_report("alpha"))
+        assert await socket.silent()
+
+
+# --- Signals ---
+
+
+async def test_a_signal_is_accepted_and_reported(cookie: str) -> None:
+    signal = a_signal("alpha")
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await socket.send({"type": "signal", "request_id": "r1", "signal": signal})
+        messages = {(message := await socket.read())["type"]: message for _ in range(2)}
+        assert messages["accepted"]["request_id"] == "r1"
+        assert messages["accepted"]["created"] is True
+        order_id = f"{signal['signal_id']}:alpha"
+        assert [order["order_id"] for order in messages["accepted"]["signal"]["orders"]] == [order_id]
+        assert messages["report"]["report"]["order_id"] == order_id
+        assert messages["report"]["report"]["state"] == "QUEUED"
+        await socket.send({"type": "signal", "request_id": "r2", "signal": signal})
+        again = await socket.read()
+    assert (again["type"], again["request_id"], again["created"]) == ("accepted", "r2", False)
+
+
+async def test_refusals_say_which_request_and_why(cookie: str) -> None:
+    cases = [
+        (a_signal("hidden"), "UNKNOWN_TERMINAL"),
+        (a_signal("beta"), "FORBIDDEN"),
+        (a_signal("alpha", lots=-1), "INVALID"),
+        (a_signal("alpha", lots=float("inf")), "INVALID"),
+        ({"signal_id": "x"}, "INVALID"),
+        ({}, "INVALID"),
+    ]
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        for number, (signal, code) in enumerate(cases):
+            await socket.send({"type": "signal", "request_id": str(number), "signal": signal})
+            answer = await socket.read()
+            assert (answer["type"], answer["request_id"], answer["code"]) == ("refused", str(number), code), (
+                answer
+            )
+            assert answer["message"]
+
+
+async def test_signals_to_one_terminal_keep_their_order(cookie: str, state_redis: Any) -> None:
+    signals = [a_signal("alpha") for _ in range(30)]
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        for signal in signals:
+            await socket.send({"type": "signal", "signal": signal})
+        accepted: list[str] = []
+        while len(accepted) < len(signals):
+            message = await socket.read()
+            if message["type"] == "accepted":
+                accepted.append(message["signal"]["signal_id"])
+    sent = [signal["signal_id"] for signal in signals]
+    assert accepted == sent
+    assert [name.partition(":")[0] for name in state_redis.zrange(keys.outbox("alpha"), 0, -1)] == sent
+
+
+async def test_a_signal_outlives_its_socket(cookie: str, state_redis: Any) -> None:
+    signal = a_signal("alpha")
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await socket.send({"type": "signal", "signal": signal})
+        await asyncio.sleep(0)  # handed over, not answered
+    # Either the socket ended before anything was asked of the store, or everything of it is there.
+    await asyncio.sleep(0.3)
+    recorded = state_redis.exists(keys.signal(signal["signal_id"]))
+    assert recorded == state_redis.exists(keys.order(f"{signal['signal_id']}:alpha"))
+
+
+async def test_a_session_that_ended_places_nothing(cookie: str, state_redis: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("executors.consumers.USER_AGE_S", 0.0)
+    signal = a_signal("alpha")
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await Session.objects.all().adelete()
+        await socket.send({"type": "signal", "signal": signal})
+        assert (await socket.read())["code"] == "NOT_SIGNED_IN"
+        assert await socket.closed() == 4401
+    assert not state_redis.exists(keys.signal(signal["signal_id"]))
+
+
+# --- Who may connect ---
+
+
+async def test_who_is_not_signed_in_is_told_and_closed(trader: Any) -> None:
+    async with Socket(PATH) as socket:
+        message = await socket.read()
+        assert (message["type"], message["code"]) == ("error", "NOT_SIGNED_IN")
+        assert await socket.closed() == 4401
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"http://evil.example",
+        b"http://testserver:9999",
+        b"http://testserver",
+        b"null",
+        b"file://",
+        b"http://[",
+        b"",
+    ],
+)
+async def test_other_sites_are_refused(cookie: str, origin: bytes) -> None:
+    headers = {b"host": HOST, b"origin": origin, b"cookie": cookie.encode()}
+    assert await Socket(PATH, headers=headers).refused()
+
+
+async def test_a_cookie_without_an_origin_is_refused(cookie: str) -> None:
+    assert await Socket(PATH, headers={b"host": HOST, b"cookie": cookie.encode()}).refused()
+
+
+async def test_a_program_comes_with_a_token(trader: Any) -> None:
+    token, _ = await sync_to_async(tokens.create)(trader, "script", actor=trader)
+    bearer = {b"host": HOST, b"authorization": f"Bearer {token}".encode()}
+    async with Socket(PATH, headers=bearer) as socket:
+        assert (await socket.read())["type"] == "snapshot"
+    async with Socket(PATH, headers={**bearer, b"authorization": b"Bearer td_wrong"}) as socket:
+        assert (await socket.read())["code"] == "NOT_SIGNED_IN"
+        assert await socket.closed() == 4401
+
+
+async def test_an_unknown_path_is_refused(cookie: str) -> None:
+    assert await Socket("/ws/nothing/", cookie=cookie).refused()
+
+
+async def test_sockets_of_one_user_are_counted(cookie: str, settings: Any) -> None:
+    settings.SOCKETS_PER_USER = 2
+    async with Socket(PATH, cookie=cookie) as first, Socket(PATH, cookie=cookie) as second:
+        await first.read()
+        await second.read()
+        async with Socket(PATH, cookie=cookie) as third:
+            assert (await third.read())["code"] == "RATE_LIMITED"
+            assert await third.closed() == 4429
+    async with Socket(PATH, cookie=cookie) as fourth:
+        assert (await fourth.read())["type"] == "snapshot"
+
+
+# --- Garbage ---
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{", "NOT_JSON"),
+        ("hello", "NOT_JSON"),
+        ("[" * 30_000, "NOT_JSON"),
+        ('{"type":"signal","signal":' + '{"a":' * 10_000 + "1" + "}" * 10_001, "NOT_JSON"),
+        ("null", "INVALID"),
+        ("[]", "INVALID"),
+        ("{}", "UNKNOWN_TYPE"),
+        ('{"type":"nonsense"}', "UNKNOWN_TYPE"),
+        ('{"type":7}', "UNKNOWN_TYPE"),
+        ('{"type":"ping","extra":1}', "INVALID"),
+        ('{"type":"ping","at":"soon"}', "INVALID"),
+        ('{"type":"ping","at":NaN}', "INVALID"),
+        ('{"type":"signal"}', "INVALID"),
+        ('{"type":"signal","signal":"x"}', "INVALID"),
+        ('{"type":"ping","at":1' + " " * 70_000 + "}", "TOO_LARGE"),
+    ],
+)
+async def test_garbage_is_answered_and_survived(cookie: str, text: str, code: str) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await socket.send(text)
+        answer = await socket.read()
+        assert (answer["type"], answer["code"]) == ("error", code), answer
+        assert len(answer["message"]) > 10
+        await socket.send({"type": "ping", "at": 12.5})
+        assert (await socket.read())["at"] == 12.5
+
+
+async def test_binary_is_answered_and_survived(cookie: str) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await socket.communicator.send_to(bytes_data=b"\x00\xff")
+        assert (await socket.read())["code"] == "NOT_JSON"
+        await socket.send({"type": "ping"})
+        assert (await socket.read())["type"] == "pong"
+
+
+# --- Resume ---
+
+
+async def read_reports(socket: Socket, count: int) -> list[int]:
+    numbers: list[int] = []
+    while len(numbers) < count:
+        message = await socket.read()
+        if message["type"] == "report":
+            numbers.append(message["report"]["report_seq"])
+    return numbers
+
+
+@pytest.mark.parametrize("by_query", [True, False])
+async def test_a_cursor_brings_what_was_missed(cookie: str, state_redis: Any, by_query: bool) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        publish_report(state_redis, a_report("alpha", seq=1))
+        cursor = (await socket.read_until("report"))["cursor"]
+    for seq in range(2, 252):
+        publish_report(state_redis, a_report("hidden", seq=seq))
+        publish_report(state_redis, a_report("alpha", seq=seq))
+    async with Socket(f"{PATH}?cursor={cursor}" if by_query else PATH, cookie=cookie) as socket:
+        if not by_query:
+            await socket.read_until("snapshot")
+            await socket.send({"type": "resume", "cursor": cursor})
+        assert await read_reports(socket, 250) == list(range(2, 252))
+        publish_report(state_redis, a_report("alpha", seq=252))
+        assert await read_reports(socket, 1) == [252]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "x", "0123456789abcdef:1-1", "{epoch}:9999999999999-0", "{epoch}:-1", "{epoch}:1", "{epoch}:0-0:5"],
+)
+async def test_an_unknown_cursor_brings_a_snapshot(cookie: str, state_redis: Any, cursor: str) -> None:
+    publish_report(state_redis, a_report("alpha"))
+    async with Socket(PATH, cookie=cookie) as socket:
+        epoch = (await socket.read_until("snapshot"))["cursor"].partition(":")[0]
+        await socket.send({"type": "resume", "cursor": cursor.format(epoch=epoch)})
+        assert (await socket.read())["type"] == "snapshot"
+
+
+async def test_a_trimmed_cursor_brings_a_snapshot(cookie: str, state_redis: Any) -> None:
+    ids = [publish_report(state_redis, a_report("alpha", seq=seq)) for seq in range(10)]
+    async with Socket(PATH, cookie=cookie) as socket:
+        epoch = (await socket.read_until("snapshot"))["cursor"].partition(":")[0]
+        state_redis.xtrim(keys.REPORTS, maxlen=4, approximate=False)
+        await socket.send({"type": "resume", "cursor": f"{epoch}:{ids[4]}"})
+        assert (await socket.read())["type"] == "snapshot"
+        await socket.send({"type": "resume", "cursor": f"{epoch}:{ids[6]}"})
+        assert await read_reports(socket, 3) == [7, 8, 9]
+
+
+async def test_too_much_missed_brings_a_snapshot(cookie: str, state_redis: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("executors.consumers.MAX_REPLAY", 5)
+    ids = [publish_report(state_redis, a_report("alpha", seq=seq)) for seq in range(10)]
+    async with Socket(PATH, cookie=cookie) as socket:
+        epoch = (await socket.read_until("snapshot"))["cursor"].partition(":")[0]
+        await socket.send({"type": "resume", "cursor": f"{epoch}:{ids[0]}"})
+        assert (await socket.read())["type"] == "snapshot"
+
+
+async def test_nothing_is_missed_while_connecting_and_resuming(
+    cookie: str, state_redis: Any, state_server: Valkey
+) -> None:
+    """Reports come without pause; whatever the moment of the connect, the cursors join without gap or double."""
+    total = 1_500
+    publish_report(state_redis, a_report("alpha", seq=0))
+
+    def publish() -> None:
+        with state_server.client() as client:
+            for seq in range(1, total):
+                publish_report(client, a_report("alpha", seq=seq))
+                time.sleep(0.0005)
+
+    async with Socket(PATH, cookie=cookie) as socket:
+        cursor = (await socket.read_until("snapshot"))["cursor"]
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    seen: list[int] = []
+    while not seen or seen[-1] < total - 1:
+        async with Socket(f"{PATH}?cursor={cursor}", cookie=cookie) as socket:
+            for _ in range(120):
+                message = await socket.read()
+                assert message["type"] != "snapshot"
+                if message["type"] == "report":
+                    seen.append(message["report"]["report_seq"])
+                    cursor = message["cursor"]
+                    if seen[-1] == total - 1:
+                        break
+    await sync_to_async(publisher.join)()
+    assert seen == list(range(1, total))
+
+
+# --- Redis goes and comes back ---
+
+
+async def test_a_killed_redis_costs_no_report(cookie: str, state_redis: Any, state_server: Valkey) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        publish_report(state_redis, a_report("alpha", seq=1))
+        assert await read_reports(socket, 1) == [1]
+        await sync_to_async(state_server.kill)()
+        status = await socket.read_until("status")
+        assert status["redis"] == "down"
+        await socket.send({"type": "signal", "request_id": "r", "signal": a_signal("alpha")})
+        assert (await socket.read_until("refused"))["code"] == "ACCEPT_UNKNOWN"
+        await sync_to_async(state_server.start)()
+        with state_server.client() as client:
+            publish_report(client, a_report("alpha", seq=2))
+            kinds: dict[str, Any] = {}
+            while not {"status", "report", "snapshot"} <= kinds.keys():
+                message = await socket.read()
+                kinds[message["type"]] = message
+            assert kinds["status"]["redis"] == "up"
+            assert kinds["report"]["report"]["report_seq"] == 2
+            publish_report(client, a_report("alpha", seq=3))
+            assert await read_reports(socket, 1) == [3]
+
+
+async def test_a_wiped_redis_brings_a_snapshot_and_voids_cursors(cookie: str, state_redis: Any) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        first = await socket.read_until("snapshot")
+        publish_report(state_redis, a_report("alpha", seq=1))
+        cursor = (await socket.read_until("report"))["cursor"]
+        state_redis.delete(keys.REPORTS, keys.REPORTS_EPOCH)
+        second = await socket.read_until("snapshot")
+        assert second["cursor"].partition(":")[0] != first["cursor"].partition(":")[0]
+        publish_report(state_redis, a_report("alpha", seq=2))
+        assert await read_reports(socket, 1) == [2]
+    async with Socket(f"{PATH}?cursor={cursor}", cookie=cookie) as socket:
+        assert (await socket.read())["type"] == "snapshot"
+
+
+async def test_a_socket_waits_for_a_redis_that_is_away(
+    cookie: str, state_server: Valkey, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("tradedist.sockets.READY_LIMIT_S", 0.2)
+    await sync_to_async(state_server.kill)()
+    async with Socket(PATH, cookie=cookie) as socket:
+        assert await socket.read() == {"n": 1, "type": "status", "redis": "down"}
+        await sync_to_async(state_server.start)()
+        assert (await socket.read_until("status"))["redis"] == "up"
+        await socket.read_until("snapshot")
+
+
+async def test_what_is_no_report_is_passed_over(cookie: str, state_redis: Any) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        state_redis.xadd(keys.REPORTS, {"report": "{}"})
+        state_redis.xadd(keys.REPORTS, {"other": "x"})
+        state_redis.publish(keys.RTS_CHANGES, "garbage")
+        publish_report(state_redis, a_report("alpha", seq=5))
+        assert await read_reports(socket, 1) == [5]
+
+
+def test_the_origin_of_the_tests_is_the_host() -> None:
+    assert ORIGIN == b"http://" + HOST

@@ -45,7 +45,9 @@ def start() -> None:
 async def stop() -> None:
     """Tells the sockets, and waits until signals under way are recorded."""
     from executors.consumers import finish_accepting
+    from executors.dispatch import close_process
     from tradedist import hub
 
     hub.current().shut()
     await finish_accepting()
+    await close_process()
