@@ -66,7 +66,7 @@ def instance(terminal_id: str) -> str:
     return f"{PREFIX}:ris:{terminal_id}"
 
 
-# hash `terminals:<host_id>` (supervisor) | `feed:<host_id>` -> UTC ms; each writes its own every second, for /api/health
+# hash `terminals:<host_id>` -> UTC ms: each supervisor writes its own every second, for /api/health
 HEARTBEATS = f"{PREFIX}:ris:heartbeats"
 
 # --- Configuration as published by the web process and the beat ---
