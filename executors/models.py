@@ -351,6 +351,20 @@ class GlobalMode(models.Model):
         return self.mode
 
 
+class SignalRecord(models.Model):
+    """No table: signals live in Redis. It gives the admin a place to show them."""
+
+    signal_id = models.UUIDField(primary_key=True)
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        verbose_name = "signal"
+
+    def __str__(self) -> str:
+        return str(self.signal_id)
+
+
 class AuditQuerySet(models.QuerySet["AuditEntry"]):
     def update(self, **kwargs: Any) -> NoReturn:
         raise TypeError("the audit log is append-only")

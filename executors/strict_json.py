@@ -47,14 +47,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """Level by level, without recursion."""
-    depth, level = 0, [value]
+    """How many objects and lists lie in one another; level by level, without recursion."""
+    depth, level = 0, _holders([value])
     while level:
         depth += 1
-        level = [
-            item
-            for holder in level
-            if isinstance(holder, dict | list)
-            for item in (holder.values() if isinstance(holder, dict) else holder)
-        ]
-    return depth - 1
+        level = [inner for holder in level for inner in _holders(holder)]
+    return depth
+
+
+def _holders(items: Any) -> list[Any]:
+    values = items.values() if isinstance(items, dict) else items
+    return [item for item in values if isinstance(item, dict | list)]

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -30,14 +31,24 @@ def create(
     expires_at: datetime | None = None,
 ) -> tuple[str, ApiToken]:
     """The token's text, which is not kept, and its record."""
-    text = MARK + secrets.token_urlsafe(32)
-    token = ApiToken.objects.create(
-        user=user, name=name, scope=scope, expires_at=expires_at, sha256=fingerprint(text)
-    )
-    audit.append(
-        actor, "token created", f"{token.name} of {user.get_username()}", {"scope": scope, "token": token.pk}
-    )
+    token = ApiToken(user=user, name=name, scope=scope, expires_at=expires_at)
+    text = fill(token)
+    with transaction.atomic():
+        token.save()
+        note_creation(token, actor=actor)
     return text, token
+
+
+def fill(token: ApiToken) -> str:
+    """Gives a record that is not saved yet its hash; the text is what the user gets to see."""
+    text = MARK + secrets.token_urlsafe(32)
+    token.sha256 = fingerprint(text)
+    return text
+
+
+def note_creation(token: ApiToken, *, actor: audit.Actor) -> None:
+    about = {"scope": token.scope, "token": token.pk}
+    audit.append(actor, "token created", f"{token.name} of {token.user.get_username()}", about)
 
 
 def revoke(token: ApiToken, *, actor: audit.Actor) -> None:
