@@ -35,7 +35,8 @@ from tradedist.clock import monotonic_ms, now_ms
 logger = logging.getLogger(__name__)
 
 RECONNECT_S = 5.0
-TRIES_BEFORE_ALARM = 3
+QUICK_S = (0.0, 0.5, 1.5)  # the first tries: a bridge or broker that restarts is back within a moment
+TRIES_BEFORE_ALARM = 3  # of the slow ones
 TICK_POLL_MS = 25
 LOOK_MS = 500
 RUN_MS = 100  # of orders in a row
@@ -353,9 +354,10 @@ class Executor(threading.Thread):
         """The terminal does not answer: orders wait or expire until it does."""
         self._ready = False
         self._tries += 1
-        self._due_connect = monotonic_ms() + (0 if self._tries == 1 else RECONNECT_S * 1000)
+        pause_s = QUICK_S[self._tries - 1] if self._tries <= len(QUICK_S) else RECONNECT_S
+        self._due_connect = monotonic_ms() + pause_s * 1000
         self._status("DISCONNECTED", str(error))
-        if self._tries == TRIES_BEFORE_ALARM:
+        if self._tries == len(QUICK_S) + TRIES_BEFORE_ALARM:
             self._alarm(f"no connection after {self._tries} tries: {error}")
 
     def _sync(self) -> None:
