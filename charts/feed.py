@@ -51,6 +51,7 @@ class Feed:
         self._keyring = keyring
         self._wake = asyncio.Event()
         self._unsure: Batch | None = None  # to be sent, or sent and not known to be applied
+        self._warned: set[str] = set()  # sources whose clock is wrong
         self._last_id: str | None = None  # of the last batch that was applied
 
     async def run(self, host: str, port: int) -> None:
@@ -68,6 +69,7 @@ class Feed:
                 tasks.create_task(self._write())
                 tasks.create_task(self._clock())
                 tasks.create_task(self._beat())
+                tasks.create_task(self._beat_health())
         finally:
             datagrams.close()
             server.close()
@@ -192,6 +194,8 @@ class Feed:
             ticks, moment = self.pipeline.counts["ticks"], monotonic_ms()
             self.ticks_per_s = (ticks - last_ticks) * 1000 / (moment - last_ms)
             last_ticks, last_ms = ticks, moment
+            sources = self.pipeline.sources(now_ms())
+            self._warn_of_clocks(sources)
             if self.breaker_open:
                 continue
             try:
@@ -200,12 +204,32 @@ class Feed:
                         "pid": os.getpid(),
                         "time_ms": now_ms(),
                         "ticks_per_s": round(self.ticks_per_s, 1),
-                        "sources": self.pipeline.sources(now_ms()),
+                        "sources": sources,
                         "symbols": len(self.pipeline.symbols),
                     }
                 )
             except STORE_ERRORS as error:
                 logger.debug("heartbeat: %s", error)  # the writer notices and says so
+
+    def _warn_of_clocks(self, sources: dict[str, dict[str, object]]) -> None:
+        """A broker's clock that is read in the wrong time zone: nothing of it can be used until that is corrected."""
+        wrong = {name for name, source in sources.items() if source["ahead_ms"]}
+        for name in wrong - self._warned:
+            logger.warning(
+                "ticks of %s are %s s ahead of now and not taken: correct the terminal's server_timezone",
+                name,
+                int(str(sources[name]["ahead_ms"])) // 1000,
+            )
+        self._warned = wrong
+
+    async def _beat_health(self) -> None:
+        """Apart from the other heartbeat: one Redis that hangs must not silence the other."""
+        while True:
+            try:
+                await self._store.beat_health(now_ms())
+            except STORE_ERRORS as error:
+                logger.debug("heartbeat: %s", error)  # health says by itself that the state Redis is away
+            await asyncio.sleep(1)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

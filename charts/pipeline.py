@@ -63,6 +63,7 @@ class _Source:
     sequencer: Sequencer
     priority: int = 1
     changed: bool = False
+    ahead_ms: int = 0  # of its last tick that was refused for being in the future; 0 after a good one
 
 
 class _Market:
@@ -215,7 +216,9 @@ class Pipeline:
             return
         if tick.time_ms > now_ms + TICK_AHEAD_MS:
             self.counts["ticks_ahead"] += 1
+            source.ahead_ms = tick.time_ms - now_ms
             return
+        source.ahead_ms = 0
         lag = frame.time_ms - tick.time_ms
         if lag > TICK_AGE_MS:
             self.counts["ticks_old"] += 1
@@ -374,6 +377,7 @@ class Pipeline:
                 "priority": source.priority,
                 "alive": now_ms - self._heard.get(name, 0) <= SILENT_MS,
                 "tcp": source.sequencer.tcp_connected,
+                "ahead_ms": source.ahead_ms,
                 "duplicates": source.sequencer.duplicates,
                 "missed": source.sequencer.missed,
                 "active_symbols": sum(market.router.active == name for market in self._markets.values()),

@@ -26,8 +26,10 @@ CANDLES = TypeAdapter(list[Candle])
 class TickStore:
     """Writes for the feed. Every call raises redis.RedisError or OSError when Redis is not there."""
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    def __init__(self, client: "redis.asyncio.Redis", state: "redis.asyncio.Redis", host_id: str) -> None:
         self._client = client
+        self._state = state
+        self._host_id = host_id
 
     async def load(self) -> tuple[dict[str, str], dict[str, str]]:
         """What `Pipeline.restore` takes: symbols and sources as of the last batch."""
@@ -51,7 +53,12 @@ class TickStore:
             answers = await pipe.execute(raise_on_error=False)
         return answers[-1], [answer for answer in answers if isinstance(answer, Exception)]
 
+    async def beat_health(self, time_ms: int) -> None:
+        """For /api/health, on the state Redis with the other processes' heartbeats."""
+        await self._state.hset(keys.HEARTBEATS, f"feed:{self._host_id}", str(time_ms))
+
     async def beat(self, heartbeat: dict[str, object]) -> None:
+        """What the feed is doing, for candle queries and operators; gone 5 s after its end."""
         await self._client.set(keys.FEED_HEARTBEAT, json.dumps(heartbeat), ex=HEARTBEAT_EXPIRES_S)
 
 

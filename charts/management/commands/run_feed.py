@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 from charts.feed import Feed
 from charts.feed_metrics import serve
 from charts.state import TickStore
-from tradedist.redis import async_ticks
+from tradedist.redis import async_state, async_ticks
 from tradedist.wire import Keyring
 
 
@@ -25,8 +25,8 @@ class Command(BaseCommand):
 
 
 async def _run() -> None:
-    client = async_ticks()
-    feed = Feed(TickStore(client), Keyring({0: settings.WIRE_KEY}))
+    ticks, state = async_ticks(), async_state()
+    feed = Feed(TickStore(ticks, state, settings.HOST_ID), Keyring({0: settings.WIRE_KEY}))
     stop_metrics = serve(feed, settings.FEED_METRICS_PORT)
     task = asyncio.create_task(feed.run(settings.FEED_BIND, settings.FEED_PORT))
     loop = asyncio.get_running_loop()
@@ -38,4 +38,5 @@ async def _run() -> None:
         pass  # asked to stop: a batch under way is settled by the next start
     finally:
         stop_metrics()
-        await client.aclose()
+        await ticks.aclose()
+        await state.aclose()
