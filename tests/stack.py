@@ -120,13 +120,18 @@ class Stack:
 
     def pids(self) -> dict[str, int]:
         """Of each process under supervisord by its name, and of each executor as `terminal.<terminal_id>`."""
-        found = {name: state.pid for name, state in self.control().states().items() if state.pid}
         with self.state() as client:
             terminals = client.hkeys(keys.CONFIGS)
-            for terminal_id in terminals:
-                if pid := client.hget(keys.instance(terminal_id), "pid"):
-                    found[f"terminal.{terminal_id}"] = int(pid)
-        return found
+        names = [*self.control().states(), *(f"terminal.{terminal_id}" for terminal_id in terminals)]
+        return {name: pid for name in names if (pid := self.pid(name))}
+
+    def pid(self, name: str) -> int:
+        """0 when there is none now. Only an executor's needs the state Redis."""
+        if not name.startswith("terminal."):
+            states = self.control().states()
+            return states[name].pid if name in states else 0
+        with self.state() as client:
+            return int(client.hget(keys.instance(name.removeprefix("terminal.")), "pid") or 0)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this run that is alive, known by its mark."""
@@ -150,22 +155,24 @@ class Stack:
     # --- faults ---
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Signal one process by its name in `pids`; returns the pid that it had."""
-        pid = self.pids()[name]
+        pid = self.pid(name)
+        assert pid, f"{name} does not run"
         os.kill(pid, number)
         return pid
 
     def wait_replaced(self, name: str, old_pid: int, limit_s: float = 30.0) -> float:
         """Seconds until another process of that name runs."""
         began = time.monotonic()
-        while time.monotonic() - began < limit_s:
+
+        def replaced() -> bool:
             try:
-                pid = self.pids().get(name, 0)
+                pid = self.pid(name)
             except redis.RedisError:  # the state server itself is on its way back
-                pid = self.control().states()[name].pid if not name.startswith("terminal.") else 0
-            if pid not in (0, old_pid) and psutil.pid_exists(pid):
-                return time.monotonic() - began
-            time.sleep(0.01)
-        raise AssertionError(f"{name} was not replaced within {limit_s} s")
+                return False
+            return pid not in (0, old_pid) and psutil.pid_exists(pid)
+
+        wait_until(replaced, limit_s, 0.01)
+        return time.monotonic() - began
 
     def _redis(self, port: int) -> "redis.Redis":
         client: redis.Redis = redis.Redis(

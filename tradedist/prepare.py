@@ -1,4 +1,4 @@
-"""Prepares the database and the static files of a run: migrations, the demo, what WhiteNoise serves.
+"""Prepares the database of a run: migrations and the demo.
 
 Follows `running`, which calls it between the start of the stores and of everything that needs the database.
 """
@@ -10,13 +10,11 @@ import sys
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradedist.settings")
     import django
-    from django.core.management import call_command, get_commands
+    from django.core.management import call_command
 
     django.setup()
     call_command("migrate", interactive=False, verbosity=0)
-    call_command("collectstatic", interactive=False, verbosity=0)
-    if "seed_demo" in get_commands():
-        call_command("seed_demo")
+    call_command("seed_demo")
 
 
 if __name__ == "__main__":

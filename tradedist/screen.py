@@ -50,10 +50,8 @@ def show_ready() -> None:
         ("API docs", f"{page}/api/docs"),
         ("Metrics", f"{page}/metrics"),
         ("Health", f"{page}/api/health"),
-        (
-            "Flower",
-            f"http://localhost:{settings.FLOWER_PORT}   {probes.FLOWER_USER}, password {settings.FLOWER_PASSWORD}",
-        ),
+        ("Flower", f"http://localhost:{settings.FLOWER_PORT}"),
+        (f"  {probes.FLOWER_USER}", f"password {settings.FLOWER_PASSWORD}"),
         ("Logs", f"make logs   make logs NAME=web   {programs.LOGS}"),
         ("Stop", "Ctrl-C here, or make stop elsewhere; make status shows each process"),
     ]
