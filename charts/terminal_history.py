@@ -58,7 +58,9 @@ class _Place:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     newest_asked: float = float("-inf")
-    forming: Candle | None = None  # as of then; None when the market rests
+    newest: tuple[
+        Candle, ...
+    ] = ()  # as of then: what a terminal may still change, at the end the forming one
     bottom_asked: float = float("-inf")  # a terminal had nothing older than the cache
     failed: tuple[float, str] = (float("-inf"), "")
 
@@ -109,10 +111,9 @@ async def read(symbol: str, seconds: int, from_ms: int, to_ms: int, count: int) 
             if not step.cached:
                 return Read([row for row in rows if from_ms <= row.open_ms][-count:])
             await _keep(place, symbol, seconds, span, rows, step)
-        forming = place.forming
-        if forming is not None and span is not None and span[1] < forming.open_ms <= to_ms:
-            candles = [*candles, forming][-count:]
-        return Read(candles)
+        if span is not None:
+            candles += [one for one in place.newest if max(span[1], from_ms - 1) < one.open_ms <= to_ms]
+        return Read(candles[-count:])
 
 
 class _Step(NamedTuple):
@@ -146,9 +147,10 @@ def _next(
         return _Step(to_ms, min(missing, whole))
     if to_ms > closed_to and monotonic_ms() - place.newest_asked > FORMING_MS:
         return _Step(to_ms, min(3, whole))
-    if len(candles) >= count or span[0] <= from_ms or place.bottom_asked > lately:
+    there = len(candles) + sum(span[1] < one.open_ms <= to_ms for one in place.newest)
+    if there >= count or span[0] <= from_ms or place.bottom_asked > lately:
         return None
-    return _Step(span[0], min(count - len(candles) + max(0, (span[0] - to_ms) // width) + 1, ASK_MAX))
+    return _Step(span[0], min(count - there + max(0, (span[0] - to_ms) // width) + 1, ASK_MAX))
 
 
 def _closed_to(seconds: int) -> int:
@@ -164,7 +166,7 @@ async def _keep(
     closed_to = _closed_to(seconds)
     if step.to_ms > closed_to:
         place.newest_asked = monotonic_ms()
-        place.forming = rows[-1] if rows and rows[-1].open_ms > closed_to else None
+        place.newest = tuple(row for row in rows if row.open_ms > closed_to)
     if len(rows) < step.most:
         place.bottom_asked = monotonic_ms()
     closed = [row for row in rows if row.open_ms <= closed_to]
