@@ -161,13 +161,16 @@ class Stack:
         return pid
 
     def wait_replaced(self, name: str, old_pid: int, limit_s: float = 30.0) -> float:
-        """Seconds until another process of that name runs."""
+        """Seconds until another process of that name runs; a Valkey until it answers."""
         began = time.monotonic()
 
         def replaced() -> bool:
             try:
                 pid = self.pid(name)
-            except redis.RedisError:  # the state server itself is on its way back
+                if name.startswith("valkey-"):
+                    with self.state() if name == "valkey-state" else self.ticks() as client:
+                        client.ping()
+            except redis.RedisError:  # a server that is on its way back
                 return False
             return pid not in (0, old_pid) and psutil.pid_exists(pid)
 
