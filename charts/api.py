@@ -79,7 +79,7 @@ async def candles(request: HttpRequest, query: Query[CandleQuery]) -> HttpRespon
 
 
 def timeframe_seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,6})([smhd]?)", text)
+    match = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text)
     seconds = int(match[1]) * UNITS[match[2] or "s"] if match else 0
     if seconds not in TIMEFRAMES:
         names = ", ".join(_name(known) for known in TIMEFRAMES)

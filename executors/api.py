@@ -132,7 +132,7 @@ def is_uuid(text: str) -> bool:
 
 class HoldingsQuery(Message):
     limit: int = Field(default=500, ge=1, le=2000)
-    cursor: str | None = Field(default=None, max_length=80, pattern=r"^[a-z0-9-]{1,48}:\d{1,20}$")
+    cursor: str | None = Field(default=None, max_length=80, pattern=r"^[a-z0-9-]{1,48}:[0-9]{1,20}$")
     terminal: Slug | None = Field(default=None, description="Only of this terminal")
 
 

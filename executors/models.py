@@ -18,7 +18,8 @@ from django.utils import timezone
 from executors.messages import SLUG
 
 slug_validator = RegexValidator(
-    SLUG, "Use 1 to 48 lower-case letters, digits and hyphens, starting and ending with a letter or digit."
+    SLUG.pattern.removesuffix("$") + r"\Z",  # in Python a `$` would let a newline follow
+    "Use 1 to 48 lower-case letters, digits and hyphens, starting and ending with a letter or digit.",
 )
 
 
