@@ -15,7 +15,7 @@ from executors.terminals.paper.broker import personalities
 from executors.terminals.paper.broker.engine import Engine
 from executors.terminals.paper.broker.faults import Faults
 from executors.terminals.paper.broker.ledger import Ledger
-from executors.terminals.paper.broker.model import Account, Deal
+from executors.terminals.paper.broker.model import Account
 from executors.terminals.paper.broker.passwords import matches, sealed
 from executors.terminals.paper.broker.player import Player, open_feeds
 from executors.terminals.paper.broker.state import Book, State
@@ -48,7 +48,7 @@ class Broker:
         self.state = State(configuration, self.ledger, options.seed)
         self.engine = Engine(self.state, self.now_ms)
         feeds = open_feeds(configuration, speed=options.speed, seed=options.seed)
-        self.player = Player(feeds, self.state.houses, self.now_ms(), self.engine.on_tick)
+        self.player = Player(feeds, self.state.houses, self.now_ms(), self.engine.triggers.on_tick)
         self.faults = Faults(options.seed)
         self.terminals: dict[str, tuple[int, str]] = {}  # path → what its terminal logged in last
         for book in self.state.books.values():
@@ -111,7 +111,7 @@ class Broker:
         )  # fmt: skip
         book = self.state.put_account(account)
         if balance:
-            self._deposit(book, balance, "Initial deposit")
+            self.state.put_money(book, balance, mt5.DEAL_TYPE_BALANCE, "Initial deposit", self.now_ms())
         self.state.commit(self.now_ms())
         return self.described(book)
 
@@ -125,23 +125,19 @@ class Broker:
             "symbol_suffix": book.house.personality.suffix, "symbol_prefix": book.house.personality.prefix,
         }  # fmt: skip
 
-    def _deposit(self, book: Book, amount: float, comment: str) -> None:
-        now_ms = self.now_ms()
-        amount = book.money(amount)
-        deal = Deal(
-            book.account.login, self.state.next_deal(), 0, 0, "", mt5.DEAL_TYPE_BALANCE, 0, 0, 0, 0.0, 0.0,
-            amount, 0.0, 0.0, 0.0, comment, now_ms,
-        )  # fmt: skip
-        book.account.balance = book.money(book.account.balance + amount)
-        self.state.put_deal(deal)
-        self.state.put_balance(book)
-
     def op_deposit(self, login: int, amount: float, comment: str = "Deposit") -> float:
         """Money in, or out when it is negative; the new balance."""
         book = self._book(login)
-        self._deposit(book, amount, comment)
+        self.state.put_money(book, amount, mt5.DEAL_TYPE_BALANCE, comment, self.now_ms())
         self.state.commit(self.now_ms())
         return book.account.balance
+
+    def op_credit(self, login: int, amount: float, comment: str = "Credit") -> float:
+        """Credit counts as equity, not as balance; the new credit."""
+        book = self._book(login)
+        self.state.put_money(book, amount, mt5.DEAL_TYPE_CREDIT, comment, self.now_ms())
+        self.state.commit(self.now_ms())
+        return book.account.credit
 
     def op_accounts(self) -> list[dict[str, Any]]:
         return [self.described(book) for book in self.state.books.values()]
@@ -175,7 +171,7 @@ class Broker:
         desk = book.house.desks[position.symbol]
         price = desk.quote.bid if position.type == 0 else desk.quote.ask
         reason = mt5.DEAL_REASON_MOBILE
-        self.engine.close_out(book, desk, position, price, self.now_ms(), reason, "")
+        self.engine.triggers.close_out(book, desk, position, price, self.now_ms(), reason, "")
 
     # --- Prices and time ---------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ OF_A_CALL = {
     "blank": "unused: 10009 without deal, price and volume",
     "placed": "unused: 10008, the deal is told of later only",
     "ambiguous": "return code of an order that was executed (10012)",
+    "late_fill": "ms after which an accepted order is filled; 10009 without a deal (500)",
+    "race_fill": "unused: the order or position that is named fills or ends first: 10023, 10036",
     "lose_answer": "unused: executed, then the connection is cut",
     "lose_question": "unused: the connection is cut before it is executed",
     "double_answer": "unused: the answer comes twice",
@@ -36,6 +38,7 @@ STANDING = {
     "trade_disabled": "unused: 10017",
     "market_closed": "unused: 10018",
     "no_connection": "unused: the terminal has no link to its server, 10031",
+    "version_mismatch": "unused: logins fail with -5",
     "auth_fail": "unused: logins fail with -6",
     "login_timeout": "unused: logins fail with -10005",
     "history_lag": "ms before orders and deals are in the history (500)",
@@ -43,7 +46,7 @@ STANDING = {
     "outage": "unused: connections are refused and cut",
 }
 DEFAULTS: dict[str, float] = {
-    "reject": 10006, "partial": 0.5, "slippage": 10, "delay": 500, "slow_answer": 500, "ambiguous": 10012,
+    "reject": 10006, "partial": 0.5, "slippage": 10, "delay": 500, "slow_answer": 500, "ambiguous": 10012, "late_fill": 500,
     "hang": 3600, "hang_after": 3600, "error": -1, "history_lag": 500, "position_lag": 500,
 }  # fmt: skip
 MAX_FAULTS = 1000

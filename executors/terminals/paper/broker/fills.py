@@ -7,9 +7,7 @@ from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import money
 from executors.terminals.paper.broker.model import Deal, Order, Position
 from executors.terminals.paper.broker.personalities import Personality
-from executors.terminals.paper.broker.state import Book, Desk, State
-
-BUYS = frozenset({0, 2, 4, 6})
+from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk, State
 
 
 def kept_comment(personality: Personality, comment: str) -> str:
@@ -36,16 +34,22 @@ def fill(
     target: Position | None = None,
     comment: str | None = None,
     entry: int | None = None,
-    magic: int | None = None,
+    profitless: bool = False,
+    identifier: int = 0,
 ) -> Deal:
-    """Books `volume` of the order at `price`. `target`: the position to reduce (hedging accounts)."""
-    side = 0 if order.type in BUYS else 1
+    """Books `volume` of the order at `price`. `target`: the position to reduce (hedging accounts).
+
+    `profitless`: the second deal of a close-by, whose profit is all in the first. `identifier`: a position that was
+    closed for rollover lives on under its own.
+    """
+    side = 0 if order.type in BUY_TYPES else 1
     text = order.comment if comment is None else comment
     if target is None:
         target = _held(book, desk, order)
     if target is None:
-        deal = _deal(book, desk, order, order.ticket, side, mt5.DEAL_ENTRY_IN, volume, price, at_ms, text)
-        _open(state, order, order.ticket, order.ticket, side, volume, price, at_ms, text)
+        identifier = identifier or order.ticket
+        deal = _deal(book, desk, order, identifier, side, mt5.DEAL_ENTRY_IN, volume, price, at_ms, text)
+        _open(state, order, order.ticket, identifier, side, volume, price, at_ms, text)
     elif target.type == side:
         deal = _deal(
             book, desk, order, target.identifier, side, mt5.DEAL_ENTRY_IN, volume, price, at_ms, text
@@ -55,28 +59,23 @@ def fill(
         deal = _reduce(state, book, desk, order, target, side, volume, price, at_ms, text)
     if entry is not None:
         deal.entry = entry
-    if magic is not None:
-        deal.magic = magic
+    if profitless:
+        deal.profit = 0.0
     deal.ticket = state.next_deal()
     order.position_id = deal.position_id
     account = book.account
     account.balance = book.money(account.balance + deal.profit + deal.commission + deal.swap + deal.fee)
     state.put_deal(deal)
     state.put_balance(book)
+    state.settle(book, desk.instrument.name)
     return deal
-
-
-def settle(state: State, book: Book) -> None:
-    """After the last fill of a transaction: floating profits and margin at current prices."""
-    state.revalue(book)
 
 
 def _held(book: Book, desk: Desk, order: Order) -> Position | None:
     """Hedging: the position that this same order has begun. Netting: the symbol's."""
     if book.account.hedging:
         return book.positions.get(order.ticket)
-    symbol = desk.instrument.name
-    return next((item for item in book.positions.values() if item.symbol == symbol), None)
+    return next(iter(book.by_symbol.get(desk.instrument.name, {}).values()), None)
 
 
 def _deal(

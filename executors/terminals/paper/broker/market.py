@@ -4,6 +4,7 @@ Precedes: the desks of `engine.py` (live ticks) and `history.py` (candles and ti
 A recording of length H runs forwards in even halves of a period and backwards in odd ones, so that it never jumps.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from executors.terminals.paper.broker.recordings import Recording, stable_seed
 
 MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
 ORIGIN_MS = 1_577_836_800_000  # 2020-01-01 UTC: periods are counted from here
 HISTORY_START_MS = 1_514_764_800_000  # 2018-01-01 UTC: nothing is told of what was before
 Ints = NDArray[np.int64]
@@ -59,6 +61,7 @@ class Feed:
         self._start = ORIGIN_MS - phase
         self._offsets = self._offset.tolist()
         self._minutes = self._period_minutes()
+        self._hours: Candles | None = None  # made when first asked for
 
     def count_until(self, at_ms: int) -> int:
         """How many ticks were quoted up to and with `at_ms`, counted from the origin; negative before it."""
@@ -100,6 +103,34 @@ class Feed:
             number, whole.open[index], whole.high[index], whole.low[index], whole.close[index],
             whole.volume[index], whole.spread[index],
         )  # fmt: skip
+
+    def hours(self, first: int, last: int) -> Candles:
+        """The same for hours since the epoch, first ≤ hour < last; `minute` is each hour's first."""
+        if self._hours is None:
+            self._hours = self._period_hours()
+        number = np.arange(first, max(first, last), dtype=np.int64)
+        whole = self._hours
+        index = (number - self._start // HOUR_MS) % len(whole)
+        quoted = whole.volume[index] > 0
+        number, index = number[quoted], index[quoted]
+        return Candles(
+            number * 60, whole.open[index], whole.high[index], whole.low[index], whole.close[index],
+            whole.volume[index], whole.spread[index],
+        )  # fmt: skip
+
+    def _period_hours(self) -> Candles:
+        """As many hours as it takes until a period ends with an hour."""
+        period = self._period // MINUTE_MS
+        length = period * 60 // math.gcd(period, 60)
+        start = self._start // HOUR_MS
+        found = self.minutes(start * 60, start * 60 + length)
+        found = grouped(found, found.minute // 60)
+        columns = []
+        for column in (found.open, found.high, found.low, found.close, found.volume, found.spread):
+            full = np.zeros(length // 60, dtype=np.int64)
+            full[found.minute - start] = column
+            columns.append(full)
+        return Candles(np.arange(length // 60, dtype=np.int64) + start, *columns)
 
     def _period_minutes(self) -> Candles:
         first = self.count_until(self._start - 1)

@@ -106,6 +106,9 @@ class Personality:
     rate_limit: int = 0  # requests a second; 0: none
     max_bars: int = 100_000
     improve: bool = True  # instant execution fills at the better price
+    echo_comment: bool = False  # a placed pending order's result carries the request's comment
+    first_tick_ms: int = 0  # after it was selected, a symbol's first tick comes so late
+    cold_history: bool = False  # the first request of a symbol's candles or ticks fails
     market_watch_strict: bool = False  # symbols must be selected first
     trade_mode: int = 0  # ACCOUNT_TRADE_MODE_*
 

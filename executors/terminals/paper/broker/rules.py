@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import model, money
+from executors.terminals.paper.broker.exposure import Exposure, Part
 from executors.terminals.paper.broker.model import Order, Position, Request
 from executors.terminals.paper.broker.personalities import Instrument
-from executors.terminals.paper.broker.state import Book, Desk, State
+from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk, State
 
 REQUEST, INSTANT, MARKET, EXCHANGE = 0, 1, 2, 3  # SYMBOL_TRADE_EXECUTION_*
 ACTIONS = (1, 5, 6, 7, 8, 10)
-BUYS = frozenset({0, 2, 4, 6})  # ORDER_TYPE_* on the buy side
 LIMITS, STOPS, STOP_LIMITS = frozenset({2, 3}), frozenset({4, 5}), frozenset({6, 7})
+HEDGE_PROHIBITED = 10046  # the package has no name for it
 OK = 0
 
 
@@ -71,7 +72,7 @@ def resolve(book: Book, request: Request) -> tuple[int, Case | None]:
         symbol = position.symbol
     elif action == mt5.TRADE_ACTION_SLTP:
         if not book.account.hedging:
-            position = next((item for item in book.positions.values() if item.symbol == symbol), None)
+            position = next(iter(book.by_symbol.get(symbol, {}).values()), None)
         if position is None:
             return (
                 mt5.TRADE_RETCODE_INVALID if book.account.hedging else mt5.TRADE_RETCODE_POSITION_CLOSED,
@@ -98,7 +99,7 @@ def check(
     retcode, case = resolve(book, request)
     if case is None:
         return retcode, None
-    if not case.desk.quote.bid or case.desk.instrument.name not in book.watch:
+    if not case.desk.quote.bid or not book.sees(case.desk.instrument.name, now_ms):
         return mt5.TRADE_RETCODE_PRICE_OFF, None
     retcode = (
         _trade_mode(case)
@@ -121,20 +122,17 @@ def _netted_close(case: Case) -> bool:
     book, request = case.book, case.request
     if book.account.hedging or request.action != mt5.TRADE_ACTION_DEAL:
         return False
-    held = next((item for item in book.positions.values() if item.symbol == case.desk.instrument.name), None)
+    held = next(iter(book.by_symbol.get(case.desk.instrument.name, {}).values()), None)
     return held is not None and held.type != request.type and request.volume <= held.volume + 1e-9
 
 
 def _trade_mode(case: Case) -> int:
-    action, mode = case.request.action, case.desk.instrument.trade_mode
+    mode = case.desk.instrument.trade_mode
     if mode == mt5.SYMBOL_TRADE_MODE_DISABLED:
         return mt5.TRADE_RETCODE_TRADE_DISABLED
-    opens = action == mt5.TRADE_ACTION_PENDING or (
-        action == mt5.TRADE_ACTION_DEAL and not case.closing and not _netted_close(case)
-    )
-    if not opens or mode == mt5.SYMBOL_TRADE_MODE_FULL:
+    if not opens(case) or mode == mt5.SYMBOL_TRADE_MODE_FULL:
         return OK
-    buy = case.request.type in BUYS
+    buy = case.request.type in BUY_TYPES
     if mode == mt5.SYMBOL_TRADE_MODE_CLOSEONLY:
         return mt5.TRADE_RETCODE_CLOSE_ONLY
     if mode == mt5.SYMBOL_TRADE_MODE_LONGONLY and not buy:
@@ -240,7 +238,7 @@ def _price(case: Case) -> int:
     if not price > 0 or off_grid(price, instrument):
         return mt5.TRADE_RETCODE_INVALID_PRICE
     gap = instrument.stops_level * instrument.point - 1e-9
-    buy = kind in BUYS
+    buy = kind in BUY_TYPES
     market = quote.ask if buy else quote.bid
     if kind in LIMITS:
         if instrument.exemode == EXCHANGE and request.type_filling != mt5.ORDER_FILLING_BOC:
@@ -268,7 +266,7 @@ def _stops(case: Case) -> int:
         return mt5.TRADE_RETCODE_INVALID_STOPS
     if action in (mt5.TRADE_ACTION_PENDING, mt5.TRADE_ACTION_MODIFY):
         kind = request.type if case.order is None else case.order.type
-        buy = kind in BUYS
+        buy = kind in BUY_TYPES
         reference = request.stoplimit if kind in STOP_LIMITS else request.price
     else:
         buy = (request.type if case.position is None else case.position.type) == 0
@@ -293,7 +291,7 @@ def _frozen(case: Case) -> int:
     if instrument.freeze_level <= 0:
         return OK
     if case.order is not None:
-        market = quote.ask if case.order.type in BUYS else quote.bid
+        market = quote.ask if case.order.type in BUY_TYPES else quote.bid
         return mt5.TRADE_RETCODE_FROZEN if abs(case.order.price_open - market) < band else OK
     held = [item for item in (case.position, case.by) if item is not None]
     if request.action in (1, 6, 10):
@@ -318,45 +316,51 @@ def _changes(case: Case) -> int:
     return OK
 
 
+def opens(case: Case) -> bool:
+    """Would it add to a position, or may it later?"""
+    action = case.request.action
+    if action == mt5.TRADE_ACTION_DEAL:
+        return not case.closing and not _netted_close(case)
+    return action == mt5.TRADE_ACTION_PENDING
+
+
 def _limits(case: Case) -> int:
-    request, book, house = case.request, case.book, case.book.house.personality
-    symbol, instrument = case.desk.instrument.name, case.desk.instrument
-    if (
-        request.action == mt5.TRADE_ACTION_PENDING
-        and house.limit_orders
-        and len(book.orders) >= house.limit_orders
-    ):
+    request, book = case.request, case.book
+    instrument, symbol = case.desk.instrument, case.desk.instrument.name
+    most = book.house.personality.limit_orders
+    if request.action == mt5.TRADE_ACTION_PENDING and 0 < most <= len(book.orders):
         return mt5.TRADE_RETCODE_LIMIT_ORDERS
-    opens = request.action == mt5.TRADE_ACTION_PENDING or (
-        request.action == mt5.TRADE_ACTION_DEAL and not case.closing and not _netted_close(case)
-    )
-    if not opens:
-        if case.closing and house.fifo_close and case.position is not None:
-            older = (item for item in book.positions.values() if item.symbol == symbol)
-            if min(older, key=lambda item: (item.time_ms, item.ticket)) is not case.position:
-                return mt5.TRADE_RETCODE_FIFO_CLOSE
+    if not instrument.volume_limit or not opens(case):
         return OK
-    full = 0 < house.limit_positions <= len(book.positions)
-    if request.action == mt5.TRADE_ACTION_DEAL and full:
+    side = 0 if request.type in BUY_TYPES else 1
+    against = 0.0 if book.account.hedging else -1.0
+    held = sum(
+        item.volume * (1.0 if item.type == side else against)
+        for item in book.by_symbol.get(symbol, {}).values()
+    )
+    waiting = sum(
+        item.volume_current
+        for item in book.orders.values()
+        if item.symbol == symbol and (item.type in BUY_TYPES) == (side == 0)
+    )
+    too_much = held + waiting + request.volume > instrument.volume_limit + 1e-9
+    return mt5.TRADE_RETCODE_LIMIT_VOLUME if too_much else OK
+
+
+def server_limits(case: Case) -> int:
+    """What only the server knows of an account: position count, no opposite positions, first in first out."""
+    request, book, house = case.request, case.book, case.book.house.personality
+    group = book.by_symbol.get(case.desk.instrument.name, {}).values()
+    if case.closing and house.fifo_close and book.account.hedging:
+        oldest = min(group, key=lambda item: (item.time_ms, item.ticket))
+        return OK if oldest is case.position else mt5.TRADE_RETCODE_FIFO_CLOSE
+    if not opens(case):
+        return OK
+    if request.action == mt5.TRADE_ACTION_DEAL and 0 < house.limit_positions <= len(book.positions):
         return mt5.TRADE_RETCODE_LIMIT_POSITIONS
-    side = 0 if request.type in BUYS else 1
-    if house.no_hedging and any(
-        item.symbol == symbol and item.type != side for item in book.positions.values()
-    ):
-        return 10046  # TRADE_RETCODE_HEDGE_PROHIBITED, which the package has no name for
-    if instrument.volume_limit:
-        held = sum(
-            (item.volume if item.type == side else -item.volume * (not book.account.hedging))
-            for item in book.positions.values()
-            if item.symbol == symbol
-        )
-        waiting = sum(
-            item.volume_current
-            for item in book.orders.values()
-            if item.symbol == symbol and (item.type in BUYS) == (side == 0)
-        )
-        if held + waiting + request.volume > instrument.volume_limit + 1e-9:
-            return mt5.TRADE_RETCODE_LIMIT_VOLUME
+    side = 0 if request.type in BUY_TYPES else 1
+    if house.no_hedging and book.account.hedging and any(item.type != side for item in group):
+        return HEDGE_PROHIBITED
     return OK
 
 
@@ -370,46 +374,50 @@ class After:
 
 
 def after(state: State, case: Case) -> After:
-    """Margin and equity after a market order at current prices; unchanged for what opens nothing."""
-    book, request = case.book, case.request
-    state.revalue(book)
-    positions = list(book.positions.values())
-    equity = state.equity(book)
+    """Margin and equity after the request at current prices; unchanged for what opens nothing."""
+    book, request, symbol = case.book, case.request, case.desk.instrument.name
+    exposure = book.exposures[symbol].sums() if symbol in book.exposures else Exposure()
     if request.action == mt5.TRADE_ACTION_DEAL:
-        positions = _projected(case, positions)
-    margin = state.margin_of(book, positions)
+        _try(state, case, exposure)
+    others = sum(margin for name, margin in book.margins.items() if name != symbol)
+    margin = others + state.symbol_margin(book, symbol, exposure)
+    if request.action == mt5.TRADE_ACTION_PENDING and book.account.margin_mode == model.EXCHANGE:
+        side = 0 if request.type in BUY_TYPES else 1
+        margin += state.part_of(book, symbol, side, request.volume, request.price).margin
+    equity = state.equity(book)
     counted = equity
     if not book.house.personality.margin_free_profit:
         counted = min(equity, book.account.balance + book.account.credit)
-    return After(margin, equity, book.money(counted - margin))
+    return After(book.money(margin), equity, book.money(counted - margin))
 
 
-def _projected(case: Case, positions: list[Position]) -> list[Position]:
-    request, symbol = case.request, case.desk.instrument.name
+def _try(state: State, case: Case, exposure: Exposure) -> None:
+    """Does the market order to a copy of the symbol's sums."""
+    book, request, symbol = case.book, case.request, case.desk.instrument.name
     price = case.desk.quote.ask if request.type == 0 else case.desk.quote.bid
+
+    def part(side: int, lots: float, at: float) -> Part:
+        return state.part_of(book, symbol, side, lots, at)
+
     held = case.position
-    if held is None and not case.book.account.hedging:
-        held = next((item for item in positions if item.symbol == symbol), None)
-    rest = [item for item in positions if item is not held]
-
-    def made(side: int, volume: float, at: float) -> Position:
-        return Position(0, -1, -1, symbol, side, 0, 0, volume, at, 0.0, 0.0, 0.0, "", 0, 0)
-
-    if held is None:
-        return [*rest, made(request.type, request.volume, price)]
-    if held.type == request.type:
-        volume = held.volume + request.volume
-        mean = (held.price_open * held.volume + price * request.volume) / volume
-        return [*rest, made(held.type, volume, mean)]
+    if held is None and not book.account.hedging:
+        held = next(iter(book.by_symbol.get(symbol, {}).values()), None)
+    if held is None or held.type == request.type:
+        exposure.add(part(request.type, request.volume, price), 1)
+        return
+    exposure.add(book.exposures[symbol].parts[held.ticket], -1)
     left = round(held.volume - request.volume, 8)
     if left > 0:
-        return [*rest, made(held.type, left, held.price_open)]
-    return [*rest, made(request.type, -left, price)] if left < 0 else rest
+        exposure.add(part(held.type, left, held.price_open), 1)
+    elif left < 0:
+        exposure.add(part(request.type, -left, price), 1)
 
 
 def _funds(state: State, case: Case) -> int:
-    request = case.request
-    if request.action != mt5.TRADE_ACTION_DEAL or case.closing or _netted_close(case):
+    pending = (
+        case.request.action == mt5.TRADE_ACTION_PENDING and case.book.account.margin_mode == model.EXCHANGE
+    )
+    if not pending and (case.request.action != mt5.TRADE_ACTION_DEAL or not opens(case)):
         return OK
     try:
         return mt5.TRADE_RETCODE_NO_MONEY if after(state, case).margin_free < 0 else OK

@@ -231,6 +231,8 @@ class Server:
     def _play(self) -> None:
         now_ms = self.broker.now_ms()
         self.broker.player.advance(now_ms)
+        if self.broker.engine.triggers.late:
+            self.broker.engine.triggers.run_late(now_ms)
         if now_ms >= self._next_housekeeping_ms:
             self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
             self._housekeeping.run(now_ms)

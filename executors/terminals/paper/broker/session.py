@@ -18,12 +18,13 @@ from executors.terminals.paper.broker.model import Reply, Request
 from executors.terminals.paper.broker.passwords import matches
 from executors.terminals.paper.broker.player import Track
 from executors.terminals.paper.broker.sessions import is_open
-from executors.terminals.paper.broker.state import Book, Desk
+from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk
 from executors.terminals.paper.broker.texts import text_of
 from executors.terminals.paper.dtypes import RATES
 from executors.terminals.paper.masks import selects
 
 FAR_S = 2**31 - 1
+VERSIONS = "Terminal: Incompatible versions, please install the latest version of Terminal and Python module"
 TRADE_TICKS = 2
 MAX_ROWS = 5_000_000
 
@@ -48,6 +49,7 @@ class Session:
         self.investor = False
         self.path = ""
         self._depth: set[str] = set()
+        self._warm: set[str] = set()
 
     @property
     def login_number(self) -> int:
@@ -72,6 +74,8 @@ class Session:
         now_ms = broker.now_ms()
         if broker.faults.standing("login_timeout", login, "", now_ms):
             raise Refusal(mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "IPC timeout")
+        if broker.faults.standing("version_mismatch", login, "", now_ms):
+            raise Refusal(mt5.RES_E_INVALID_VERSION, VERSIONS)
         book = self._state.books.get(login)
         saved = known is not None and known[0] == login and not password
         if saved and known is not None:
@@ -146,7 +150,7 @@ class Session:
 
     def do_symbol_tick(self, symbol: str) -> list[Any]:
         desk = self._desk(symbol)
-        if symbol not in self._account().watch or not desk.quote.bid:
+        if not self._account().sees(symbol, self._broker.now_ms()) or not desk.quote.bid:
             raise Refusal(*NOT_FOUND)
         return views.tick_row(desk)
 
@@ -162,14 +166,11 @@ class Session:
         book = self._account()
         self._desk(symbol, FAILED)
         if enable:
-            book.watch.add(symbol)
+            book.watch.setdefault(symbol, self._broker.now_ms())
             return True
-        used = any(item.symbol == symbol for item in book.positions.values()) or any(
-            item.symbol == symbol for item in book.orders.values()
-        )
-        if used:
+        if book.by_symbol.get(symbol) or any(item.symbol == symbol for item in book.orders.values()):
             raise Refusal(*FAILED)
-        book.watch.discard(symbol)
+        book.watch.pop(symbol, None)
         return True
 
     def do_book_add(self, symbol: str) -> bool:
@@ -192,6 +193,11 @@ class Session:
     # --- History -----------------------------------------------------------------------------------------------------
 
     def _track(self, desk: Desk) -> Track:
+        """Where a desk's past is. A cold history fails once a symbol, as a terminal's does while it downloads."""
+        symbol = desk.instrument.name
+        if desk.house.personality.cold_history and symbol not in self._warm:
+            self._warm.add(symbol)
+            raise Refusal(*FAILED)
         return self._broker.player.tracks[desk.instrument.feed]
 
     def _server_s(self, desk: Desk) -> int:
@@ -341,7 +347,7 @@ class Session:
         if action not in (0, 1, 2, 3, 4, 5, 6, 7) or volume <= 0:
             raise Refusal(*INVALID)
         account = book.account
-        side = 0 if action in rules.BUYS else 1
+        side = 0 if action in BUY_TYPES else 1
         try:
             amount = money.margin(
                 desk.instrument, side, volume, price, account.leverage, account.currency, book.house.pairs
@@ -438,6 +444,10 @@ class Session:
                     staging.blank = True
                 case "placed":
                     staging.placed = True
+                case "late_fill":
+                    staging.late_ms = int(fault.value)
+                case "race_fill":
+                    staging.race = True
         return staging
 
     def do_market_open(self, symbol: str) -> bool:

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from executors.terminals.paper.broker import money
+from executors.terminals.paper.broker.exposure import Exposure, Part, margin_of
 from executors.terminals.paper.broker.ledger import Ledger
-from executors.terminals.paper.broker.model import Account, Deal, Order, Position, Quote
+from executors.terminals.paper.broker.model import EXCHANGE, Account, Deal, Order, Position, Quote
 from executors.terminals.paper.broker.personalities import Configuration, Instrument, Personality
 from executors.terminals.servertime import ServerClock, server_clock
 
 FIRST_TICKET = 50_000_000
+BUY_TYPES = frozenset({0, 2, 4, 6})  # ORDER_TYPE_* on the buy side
+DEAL_TYPE_CREDIT = 3
 ACTIVE = (0, 1, 3)  # ORDER_STATE_STARTED, _PLACED, _PARTIAL
 
 
@@ -52,10 +55,18 @@ class Book:
     orders: dict[int, Order] = field(default_factory=dict)  # active
     past_orders: dict[int, Order] = field(default_factory=dict)
     deals: dict[int, Deal] = field(default_factory=dict)
+    by_symbol: dict[str, dict[int, Position]] = field(default_factory=dict)
     profits: dict[int, float] = field(default_factory=dict)  # floating, by position ticket, at the last tick
-    margin: float = 0.0  # at the last change of a position
+    exposures: dict[str, Exposure] = field(default_factory=dict)  # by symbol
+    margins: dict[str, float] = field(default_factory=dict)  # by symbol, at its last change
+    margin: float = 0.0  # their sum
     sent_ms: list[int] = field(default_factory=list)  # recent requests, for the rate limit
-    watch: set[str] = field(default_factory=set)  # Market Watch
+    watch: dict[str, int] = field(default_factory=dict)  # Market Watch: symbol → when it was selected
+
+    def sees(self, symbol: str, now_ms: int) -> bool:
+        """Is the symbol in Market Watch, and has its first tick come?"""
+        since = self.watch.get(symbol)
+        return since is not None and now_ms - since >= self.house.personality.first_tick_ms
 
     def money(self, amount: float) -> float:
         return round(amount, self.account.digits)
@@ -70,11 +81,11 @@ class State:
         self._deal_ticket = FIRST_TICKET // 2
         self.marks: dict[str, int] = {}  # e.g. the last rollover day of each house
         self._entries: list[Any] = []
+        self._replaying = True  # there are no prices yet; `revalue` follows when there are
         for transaction in ledger.replay():
             for entry in transaction[1]:
                 self._apply(entry)
-        for book in self.books.values():
-            self.revalue(book)
+        self._replaying = False
         self.random = random.Random(seed ^ self._order_ticket)
 
     # --- Changes -----------------------------------------------------------------------------------------------------
@@ -105,6 +116,21 @@ class State:
     def drop_position(self, position: Position) -> None:
         self._record(["x", position.login, position.ticket])
 
+    def put_money(self, book: Book, amount: float, kind: int, comment: str, at_ms: int) -> Deal:
+        """A deal that is no trade: deposit, credit, correction…"""
+        amount = book.money(amount)
+        deal = Deal(
+            book.account.login, self.next_deal(), 0, 0, "", kind, 0, 0, 0, 0.0, 0.0, amount, 0.0, 0.0, 0.0, comment, at_ms
+        )  # fmt: skip
+        account = book.account
+        if kind == DEAL_TYPE_CREDIT:
+            account.credit = book.money(account.credit + amount)
+        else:
+            account.balance = book.money(account.balance + amount)
+        self.put_deal(deal)
+        self.put_balance(book)
+        return deal
+
     def put_mark(self, name: str, value: int) -> None:
         self._record(["m", name, value])
 
@@ -133,13 +159,19 @@ class State:
                 position = item or Position.of(row)
                 book = self.books[position.login]
                 book.positions[position.ticket] = position
+                book.by_symbol.setdefault(position.symbol, {})[position.ticket] = position
                 desk = book.house.desks.get(position.symbol)
                 if desk is not None:
                     desk.positions[position.ticket] = (book, position)
+                if not self._replaying:
+                    self._expose(book, position)
             case "x":
                 book = self.books[row[0]]
                 position = book.positions.pop(row[1])
+                book.by_symbol[position.symbol].pop(row[1])
                 book.profits.pop(row[1], None)
+                if position.symbol in book.exposures:
+                    book.exposures[position.symbol].drop(row[1])
                 if (desk := book.house.desks.get(position.symbol)) is not None:
                     desk.positions.pop(row[1], None)
             case "b":
@@ -178,7 +210,11 @@ class State:
             raise ValueError(
                 f"account {account.login}: there is no personality {account.personality!r} any more"
             )
-        self.books[account.login] = Book(account, house, watch=set(house.desks))
+        self.books[account.login] = Book(
+            account,
+            house,
+            watch={} if house.personality.market_watch_strict else dict.fromkeys(house.desks, 0),
+        )
 
     # --- Money -------------------------------------------------------------------------------------------------------
 
@@ -200,48 +236,64 @@ class State:
 
     def revalue(self, book: Book) -> None:
         """Profits and margin of all positions, at current prices."""
-        for ticket, position in book.positions.items():
-            book.profits[ticket] = self.floating(book, position)
-        book.margin = self.margin_of(book, book.positions.values())
+        book.exposures.clear()
+        book.margins.clear()
+        for position in book.positions.values():
+            self._expose(book, position)
+        for symbol in {*book.by_symbol, *(order.symbol for order in book.orders.values())}:
+            self.settle(book, symbol)
 
-    def margin_of(self, book: Book, positions: Any) -> float:
-        """Margin of these positions together, with the hedging rule."""
-        by_symbol: dict[str, list[Position]] = {}
-        for position in positions:
-            by_symbol.setdefault(position.symbol, []).append(position)
+    def _expose(self, book: Book, position: Position) -> None:
+        part = self.part_of(book, position.symbol, position.type, position.volume, position.price_open)
+        book.exposures.setdefault(position.symbol, Exposure()).put(position.ticket, part)
+        book.profits[position.ticket] = self.floating(book, position)
+
+    def part_of(self, book: Book, symbol: str, side: int, lots: float, price: float) -> Part:
+        desk = book.house.desks.get(symbol)
+        margin = self.margin(book, desk, side, lots, price) if desk is not None else 0.0
+        return Part(side, lots, lots * price, margin)
+
+    def margin(self, book: Book, desk: Desk, side: int, lots: float, price: float) -> float:
+        """0 when no quote links the currencies."""
+        account = book.account
+        try:
+            return money.margin(
+                desk.instrument, side, lots, price, account.leverage, account.currency, book.house.pairs
+            )
+        except money.NoRate:
+            return 0.0
+
+    def settle(self, book: Book, symbol: str) -> None:
+        """The margin of one symbol, after its exposure or its orders have changed."""
+        margin = self.symbol_margin(book, symbol, book.exposures.get(symbol))
+        if margin:
+            book.margins[symbol] = margin
+        else:
+            book.margins.pop(symbol, None)
+        book.margin = book.money(sum(book.margins.values()))
+
+    def symbol_margin(self, book: Book, symbol: str, exposure: Exposure | None) -> float:
+        """Of positions together; on exchange accounts pending orders bind margin too."""
+        desk = book.house.desks.get(symbol)
+        if desk is None:
+            return 0.0
         total = 0.0
-        for symbol, group in by_symbol.items():
-            if (desk := book.house.desks.get(symbol)) is not None:
-                total += self._symbol_margin(book, desk, group)
-        return book.money(total)
+        if exposure is not None:
+            total = margin_of(
+                exposure,
+                desk.instrument,
+                lambda side, lots, price: self.margin(book, desk, side, lots, price),
+            )
+        if book.account.margin_mode == EXCHANGE:
+            total += sum(
+                self.order_margin(book, desk, item) for item in book.orders.values() if item.symbol == symbol
+            )
+        return total
 
-    def _symbol_margin(self, book: Book, desk: Desk, group: list[Position]) -> float:
-        instrument, account, pairs = desk.instrument, book.account, book.house.pairs
-
-        def of(side: int, lots: float, price: float) -> float:
-            try:
-                return money.margin(instrument, side, lots, price, account.leverage, account.currency, pairs)
-            except money.NoRate:
-                return 0.0
-
-        lots = [0.0, 0.0]
-        cost = [0.0, 0.0]
-        margins = [0.0, 0.0]
-        for position in group:
-            lots[position.type] += position.volume
-            cost[position.type] += position.volume * position.price_open
-            margins[position.type] += of(position.type, position.volume, position.price_open)
-        if not lots[0] or not lots[1]:
-            return margins[0] + margins[1]
-        if instrument.margin_use_leg:
-            return max(margins)
-        covered = min(lots)
-        larger = 0 if lots[0] >= lots[1] else 1
-        mean = cost[larger] / lots[larger]
-        hedged = instrument.contract_size if instrument.margin_hedged < 0 else instrument.margin_hedged
-        mean_all = (cost[0] + cost[1]) / (lots[0] + lots[1])
-        pair = of(larger, covered, mean_all) * hedged / instrument.contract_size
-        return of(larger, lots[larger] - covered, mean) + pair
+    def order_margin(self, book: Book, desk: Desk, order: Order) -> float:
+        """What a waiting order binds on an exchange account."""
+        side = 0 if order.type in BUY_TYPES else 1
+        return self.margin(book, desk, side, order.volume_current, order.price_open)
 
     def equity(self, book: Book) -> float:
         profit = sum(book.profits.values()) + sum(position.swap for position in book.positions.values())

@@ -6,9 +6,9 @@ Precedes: sessions. Follows: the state.
 from typing import Any
 
 from executors.terminals.paper import constants as mt5
-from executors.terminals.paper.broker import money, rules
+from executors.terminals.paper.broker import money
 from executors.terminals.paper.broker.model import Deal, Order, Position
-from executors.terminals.paper.broker.state import Book, Desk, State
+from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk, State
 from executors.terminals.paper.fields import FIELDS
 from executors.terminals.servertime import ServerClock
 
@@ -34,7 +34,7 @@ def order_row(book: Book, order: Order, clock: ServerClock) -> list[Any]:
     current = order.price_current
     desk = book.house.desks.get(order.symbol)
     if not order.done_ms and desk is not None:
-        current = desk.quote.ask if order.type in rules.BUYS else desk.quote.bid
+        current = desk.quote.ask if order.type in BUY_TYPES else desk.quote.bid
     setup, done = clock.to_server(order.setup_ms), clock.to_server(order.done_ms)
     return [
         order.ticket, setup // 1000, setup, done // 1000, done, order.expiration_s, order.type, order.type_time,
