@@ -14,6 +14,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from executors.configuration import access_changed
 from executors.models import AuditEntry
 
 ATTEMPTS = 20
@@ -27,6 +28,7 @@ def append(
 ) -> AuditEntry:
     """Two writers at once both want to follow the same entry; the second one tries again behind the first."""
     username = actor if isinstance(actor, str) else actor.get_username()
+    transaction.on_commit(access_changed)  # whatever is worth an entry may change who may do what
     for attempt in range(ATTEMPTS):
         last = AuditEntry.objects.order_by("-position").first()
         entry = AuditEntry(

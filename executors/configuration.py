@@ -162,3 +162,12 @@ def published_versions(client: "redis.Redis | None" = None) -> dict[str, int]:
 def body_of(terminal: Terminal) -> str:
     """The configuration for people, without the sealed password."""
     return json.dumps(json.loads(build(terminal).model_dump_json(exclude={"sealed_password"})), indent=2)
+
+
+def access_changed() -> None:
+    """Makes every web process read users and grants anew for the next order. Without Redis there is no next order;
+    what was remembered then ends by age."""
+    try:
+        state().incr(keys.ACCESS_VERSION)
+    except redis.RedisError as error:
+        logger.warning("the access version could not be raised: %s", error)

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import redis
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from pydantic import ValidationError
 
-from executors import grants
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
 from executors.messages import SIGNAL, CloseSignal, Signal, SignalView
 from executors.state import Recorded, SignalStore, order_view
+from executors.target_cache import TargetCache
 from tradedist.clock import monotonic_ms, now_ms
 from tradedist.redis import async_state
 
 logger = logging.getLogger(__name__)
 
+STALE_TRIES = 3
 BUCKETS = 10_000  # users whose rate is remembered at once
 
 
@@ -54,7 +54,7 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
     try:
         signal = parse(body)
         ttl_ms = time_to_live(signal)
-        targets = await sync_to_async(grants.resolve_targets)(user, signal.targets)
+        await process().targets.resolve(user, signal.targets)
         _rate.take(user.pk)
     except Refused as refused:
         known = await _answer_known(body, user)
@@ -64,7 +64,7 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
             return known
         raise known from refused
     return await asyncio.shield(
-        asyncio.ensure_future(_record(signal, user, targets, ttl_ms, source=source, received_ms=received_ms))
+        asyncio.ensure_future(_record(signal, user, ttl_ms, source=source, received_ms=received_ms))
     )
 
 
@@ -107,19 +107,19 @@ async def _answer_known(body: Any, user: Any) -> Accepted | Refused | None:
     if not record:
         return None
     if record["user_id"] != str(user.pk):
-        return _conflict(foreign=True)
+        return _conflict()
     try:
         same = SIGNAL.validate_python(body).digest() == record["digest"]
     except ValidationError:
         same = False
     if not same:
-        return _conflict(foreign=False)
+        return _conflict()
     view = await process().store.view(signal_id)
     return Accepted(view, created=False) if view else None
 
 
-def _conflict(*, foreign: bool) -> Refused:
-    del foreign  # the same words for both: an id that is somebody else's tells nothing
+def _conflict() -> Refused:
+    """The same words whether the id is his or somebody else's: a foreign record tells nothing."""
     return Refused(
         Code.SIGNAL_CONFLICT,
         "This signal_id is taken by a signal that differs. Make a new signal_id for a new wish.",
@@ -127,21 +127,26 @@ def _conflict(*, foreign: bool) -> Refused:
     )
 
 
-async def _record(
-    signal: Signal, user: Any, targets: list[tuple[str, int]], ttl_ms: int, *, source: str, received_ms: int
-) -> Accepted:
+async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, received_ms: int) -> Accepted:
+    here = process()
     try:
-        recorded = await process().store.record(
-            signal,
-            targets=targets,
-            user_id=user.pk,
-            username=user.get_username(),
-            source=source,
-            ttl_ms=ttl_ms,
-            received_ms=received_ms,
-        )
+        for _ in range(STALE_TRIES):
+            resolved = await here.targets.resolve(user, signal.targets)
+            recorded = await here.store.record(
+                signal,
+                targets=resolved.targets,
+                user_id=user.pk,
+                username=user.get_username(),
+                source=source,
+                ttl_ms=ttl_ms,
+                received_ms=received_ms,
+                access_version=resolved.version,
+            )
+            if recorded.status != "STALE":
+                break
+            here.targets.forget()  # somebody changed users or grants meanwhile; nothing was recorded
         if recorded.status == "KNOWN":
-            view = await process().store.view(signal.signal_id)
+            view = await here.store.view(signal.signal_id)
             if view is None:
                 raise AcceptUnknown
             return Accepted(view, created=False)
@@ -150,9 +155,11 @@ async def _record(
             "the state Redis did not answer accept: %s", error, extra={"signal_id": signal.signal_id}
         )
         raise AcceptUnknown from error
+    if recorded.status == "STALE":
+        raise Refused(Code.UNAVAILABLE, "Permissions are changing just now. Send the signal again.", 503)
     if recorded.status != "CREATED":
-        raise _conflict(foreign=recorded.status == "FOREIGN")
-    process().fanout.wake(recorded.legs)
+        raise _conflict()
+    here.fanout.wake(recorded.legs)
     return Accepted(_created_view(signal, user, source, recorded), created=True)
 
 
@@ -206,6 +213,7 @@ class _PerLoop:
         self.client = async_state()
         self.store = SignalStore(self.client)
         self.fanout = Fanout(self.client)
+        self.targets = TargetCache(client)
 
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _PerLoop]" = weakref.WeakKeyDictionary()

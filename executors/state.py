@@ -26,7 +26,7 @@ LUA = Path(__file__).parent / "lua"
 class Recorded:
     """What the store said of a signal. `legs` and `reports` are set only when it is new."""
 
-    status: str  # CREATED, KNOWN, CONFLICT, FOREIGN
+    status: str  # CREATED, KNOWN, CONFLICT, FOREIGN, STALE (the targets were resolved under older grants)
     accepted_ms: int = 0
     deadline_ms: int = 0
     legs: tuple[str, ...] = ()  # messages.Leg as JSON
@@ -50,10 +50,11 @@ class SignalStore:
         source: str,
         ttl_ms: int,
         received_ms: int,
+        access_version: str = "",
     ) -> Recorded:
         """One Lua call. `targets`: (terminal_id, epoch). Raises redis.RedisError: then nothing is known."""
         signal_id = signal.signal_id
-        names = [keys.signal(signal_id), keys.SIGNALS, keys.UNSETTLED, keys.REPORTS]
+        names = [keys.signal(signal_id), keys.SIGNALS, keys.UNSETTLED, keys.REPORTS, keys.ACCESS_VERSION]
         side, lots = "", ""
         if isinstance(signal, OpenSignal):
             side, lots = signal.side, format(signal.lots, "f")
@@ -71,6 +72,7 @@ class SignalStore:
             side,
             lots,
             received_ms,
+            access_version,
         ]
         for terminal_id, epoch in targets:
             leg_id = order_id(signal_id, terminal_id)

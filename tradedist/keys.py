@@ -32,6 +32,9 @@ def leg_seq(terminal_id: str) -> str:
 
 UNSETTLED = f"{PREFIX}:rtss:unsettled"  # zset order_id by deadline_ms: what the expiry flag looks at
 
+# integer, rises with each change of users, roles, grants, groups and terminals: accept compares it
+ACCESS_VERSION = f"{PREFIX}:access:version"
+
 # --- RTRS: the result stream ---
 REPORTS = f"{PREFIX}:rtrs"  # stream; field `report`: messages.ExecutionReport as JSON
 REPORTS_EPOCH = f"{PREFIX}:rtrs:epoch"  # string: names the stream's life; another one makes clients' cursors void

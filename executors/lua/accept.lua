@@ -1,10 +1,12 @@
 -- Records a signal, its legs and their outbox entries in one step, or answers what is known of the id.
 --
--- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream; then for each leg: order, outbox, leg counter
+-- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream  5 access version; then for each leg: order, outbox,
+--       leg counter
 -- ARGV  1 signal_id  2 body (JSON)  3 digest  4 user_id  5 username  6 source  7 ttl_ms  8 age_ms
---       9 action  10 symbol  11 side ("" = none)  12 lots ("" = none)  13 received_ms  then for each leg:
+--       9 action  10 symbol  11 side ("" = none)  12 lots ("" = none)  13 received_ms
+--       14 the access version under which the targets were resolved ("" = do not compare); then for each leg:
 --       order_id, terminal_id, epoch
--- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
+-- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"STALE"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
 
 local known = redis.call('HMGET', KEYS[1], 'digest', 'user_id')
 if known[1] then
@@ -12,6 +14,8 @@ if known[1] then
   if known[1] ~= ARGV[3] then return { 'CONFLICT' } end
   return { 'KNOWN' }
 end
+
+if ARGV[14] ~= '' and (redis.call('GET', KEYS[5]) or '0') ~= ARGV[14] then return { 'STALE' } end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -21,9 +25,9 @@ local trace = '{"received":' .. ARGV[13] .. ',"accepted":' .. accepted .. '}'
 local answer = { 'CREATED', accepted, deadline }
 local order_ids = {}
 
-for i = 0, (#KEYS - 4) / 3 - 1 do
-  local order_key, outbox, counter = KEYS[5 + i * 3], KEYS[6 + i * 3], KEYS[7 + i * 3]
-  local order_id, terminal_id, epoch = ARGV[14 + i * 3], ARGV[15 + i * 3], ARGV[16 + i * 3]
+for i = 0, (#KEYS - 5) / 3 - 1 do
+  local order_key, outbox, counter = KEYS[6 + i * 3], KEYS[7 + i * 3], KEYS[8 + i * 3]
+  local order_id, terminal_id, epoch = ARGV[15 + i * 3], ARGV[16 + i * 3], ARGV[17 + i * 3]
   local seq = string.format('%.0f', redis.call('INCR', counter))
   local leg = '{"signal":' .. ARGV[2] .. ',"digest":"' .. ARGV[3] .. '","terminal_id":"' .. terminal_id
     .. '","epoch":' .. epoch .. ',"leg_seq":' .. seq .. ',"accepted_ms":' .. accepted
