@@ -213,7 +213,7 @@ class _PerLoop:
         self.client = async_state()
         self.store = SignalStore(self.client)
         self.fanout = Fanout(self.client)
-        self.targets = TargetCache(client)
+        self.targets = TargetCache(self.client)
 
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _PerLoop]" = weakref.WeakKeyDictionary()
