@@ -85,6 +85,7 @@ def main(arguments: list[str]) -> int:
             case ["types"]:
                 if not (ROOT / "node_modules" / "typescript").exists():
                     npm("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+                npm("run", "--silent", "vendor")
                 npm("run", "--silent", "types")
             case _:
                 print("usage: python -m charts.frontend vendor|test|types", file=sys.stderr)  # noqa: T201

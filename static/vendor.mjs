@@ -14,6 +14,8 @@ await copyFile(
   join(source, "dist", "lightweight-charts.standalone.production.mjs"),
   join(target, "lightweight-charts.mjs"),
 );
+// for `npm run types` alone: the browser never asks for it
+await copyFile(join(source, "dist", "typings.d.ts"), join(target, "lightweight-charts.d.mts"));
 await copyFile(join(source, "LICENSE"), join(target, "lightweight-charts.LICENSE.txt"));
 await copyFile(join(here, "..", "NOTICE"), join(target, "NOTICE.txt"));
 await writeFile(join(target, "versions.json"), `${JSON.stringify({ "lightweight-charts": version })}\n`);

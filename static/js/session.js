@@ -1,0 +1,62 @@
+// @ts-check
+// One connection state out of the two sockets, and the end of the session: a refused connection may mean that, so the
+// server is asked. Both sockets hurry when the network or the page's tab comes back.
+import { NOT_SIGNED_IN } from "./socket.js";
+
+/**
+ * @import {ReliableSocket} from "./socket.js"
+ * @import {Store} from "./store.js"
+ */
+
+const ASK_EVERY_MS = 2_000;
+
+/** @param {{store: Store, orders: ReliableSocket, market: ReliableSocket, signedIn: () => Promise<boolean | null>}} parts */
+export function attachSession({ store, orders, market, signedIn }) {
+  const controller = new AbortController();
+  let signedOut = false;
+  let everLive = false;
+  let askedAt = -Infinity;
+
+  function combine() {
+    const live = orders.state === "live" && (market.state === "live" || !store.symbol);
+    if (live) {
+      signedOut = false;
+      everLive = true;
+    }
+    store.setSockets(signedOut ? "signed-out" : live ? "live" : everLive ? "reconnecting" : "connecting");
+  }
+
+  /** @param {boolean} ended */
+  function sessionIs(ended) {
+    signedOut = ended;
+    if (ended) store.cursor = null; // whoever signs in next starts from a snapshot of his own
+    combine();
+  }
+
+  /** @param {number} code */
+  async function onClose(code) {
+    if (code === NOT_SIGNED_IN) return sessionIs(true);
+    const now = performance.now();
+    if (now - askedAt < ASK_EVERY_MS) return;
+    askedAt = now;
+    const answer = await signedIn();
+    if (answer !== null && orders.state !== "live") sessionIs(!answer);
+  }
+
+  const hurry = () => {
+    orders.hurry();
+    if (store.symbol) market.hurry();
+  };
+  const ends = [
+    orders.states.subscribe(combine),
+    market.states.subscribe(combine),
+    orders.closes.subscribe((code) => void onClose(code)),
+    market.closes.subscribe((code) => void (code === NOT_SIGNED_IN && sessionIs(true))),
+  ];
+  addEventListener("online", hurry, { signal: controller.signal });
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry(), { signal: controller.signal });
+  return () => {
+    controller.abort();
+    for (const end of ends) end();
+  };
+}
