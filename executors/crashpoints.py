@@ -1,19 +1,71 @@
-"""Labelled places at which a test may kill the process: `CRASH_POINT=<label>[:<nth time>]` in its environment.
+"""Labelled places at which the crash tests kill the process that comes by, by SIGKILL: no cleanup runs.
 
-Unarmed, a point costs one comparison. Used by the crash tests only; production never sets the variable.
+Armed only by `CRASH_POINTS_FILE` in the environment, which no deployment sets. The file's first line names a point; the
+process that reaches it takes the line away and dies. Unarmed, a point costs one comparison.
 """
 
 import os
 import signal
+from pathlib import Path
 
-_label, _, _nth = os.environ.get("CRASH_POINT", "").partition(":")
-_left = int(_nth or 1)
+POINTS = (
+    # the web process
+    "accept-before-store",
+    "accept-after-store",
+    "wake-before-datagrams",
+    "wake-after-frames",
+    "celery-before-publish",
+    "celery-after-publish",
+    # the executor: a leg arrives
+    "leg-heard",
+    "leg-arrived",
+    "leg-taken",
+    "task-received",
+    "task-answered",
+    # the executor: a request
+    "before-intent",
+    "after-intent",
+    "after-send",
+    "after-result",
+    # the executor: an end without a request
+    "after-denial",
+    # the executor: publishing
+    "before-publish",
+    "after-publish",
+    "before-drain",
+    "after-drain",
+    # the executor: after a crash
+    "before-recover",
+    "after-recover",
+    "before-look",
+    "before-resolve",
+    "after-resolve",
+    # the supervisor
+    "before-fork",
+    "after-fork",
+    "before-hand-over",
+)
+
+_file = os.environ.get("CRASH_POINTS_FILE")
 
 
 def reached(label: str) -> None:
-    """Dies here by SIGKILL if the environment says so: no cleanup runs, as in a power cut of the process."""
-    global _left
-    if _label and label == _label:
-        _left -= 1
-        if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    """Dies here if a test has asked for it."""
+    if _file is not None:
+        _die_if_named(label, Path(_file))
+
+
+def _die_if_named(label: str, path: Path) -> None:
+    try:
+        named, _, rest = path.read_text().partition("\n")
+    except FileNotFoundError:
+        return
+    if named != label:
+        return
+    if rest:
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        fresh.write_text(rest)
+        fresh.replace(path)
+    else:
+        path.unlink(missing_ok=True)
+    os.kill(os.getpid(), signal.SIGKILL)

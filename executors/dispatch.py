@@ -16,6 +16,7 @@ import redis
 from django.conf import settings
 from pydantic import ValidationError
 
+from executors.crashpoints import reached
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
 from executors.messages import SIGNAL, CloseSignal, Signal, SignalView
@@ -132,6 +133,7 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
     try:
         for _ in range(STALE_TRIES):
             resolved = await here.targets.resolve(user, signal.targets)
+            reached("accept-before-store")
             recorded = await here.store.record(
                 signal,
                 targets=resolved.targets,
@@ -159,6 +161,7 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
         raise Refused(Code.UNAVAILABLE, "Permissions are changing just now. Send the signal again.", 503)
     if recorded.status != "CREATED":
         raise _conflict()
+    reached("accept-after-store")
     here.fanout.wake(recorded.legs)
     return Accepted(_created_view(signal, user, source, recorded), created=True)
 

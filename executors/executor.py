@@ -16,6 +16,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from executors.crashpoints import reached
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.execution import Execution
 from executors.holdings import account_state, pending_states, position_states
@@ -190,7 +191,9 @@ class Executor(threading.Thread):
         )
         self._clock.link = self._link
         self._resolution = Resolution(self._execution, alarm=self._alarm)
+        reached("before-recover")
         self._resolution.recover()
+        reached("after-recover")
         self._ticker = Ticker(self._terminal, self.config)
         self._link.start()
         try:
@@ -272,6 +275,7 @@ class Executor(threading.Thread):
     def _handle(self, item: Item) -> None:
         match item:
             case Arrival(leg, path):
+                reached("leg-arrived")
                 self._execution.arrive(leg, path)
             case Drained(legs, asked, whole):
                 for leg in legs:

@@ -15,6 +15,7 @@ import redis.asyncio
 from celery import current_app
 from django.conf import settings
 
+from executors.crashpoints import reached
 from executors.messages import Leg, OpenSignal
 from executors.wakeup import Wakeup
 from tradedist import keys
@@ -46,6 +47,7 @@ class Fanout:
             logger.warning("too many publications pending: the outbox wakes the executors")
             return
         legs = [(Leg.model_validate_json(text), text) for text in texts]
+        reached("wake-before-datagrams")
         known = all(leg.terminal_id in self._addresses for leg, _ in legs)
         if known:
             self._wakeup.send(legs, self._addresses)
@@ -67,6 +69,7 @@ class Fanout:
             await self._read_addresses({leg.terminal_id for leg, _ in legs})
         if not sent:
             self._wakeup.send(legs, self._addresses)
+        reached("wake-after-frames")
         await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000)
         self._wakeup.flush()
         await asyncio.get_running_loop().run_in_executor(self._publisher, publish_tasks, legs)
@@ -87,6 +90,7 @@ class Fanout:
 
 def publish_tasks(legs: Sequence[tuple[Leg, str]]) -> None:
     """One Celery task an order, on its terminal's queue. A failure is only logged: the outbox has the leg."""
+    reached("celery-before-publish")
     try:
         with current_app.producer_pool.acquire(block=True, timeout=2) as producer:
             for leg, text in legs:
@@ -103,3 +107,4 @@ def publish_tasks(legs: Sequence[tuple[Leg, str]]) -> None:
                 )
     except Exception:  # whatever the broker library raises, the order goes on by the outbox
         logger.exception("Celery tasks could not be published", extra={"action": "wake"})
+    reached("celery-after-publish")

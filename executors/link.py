@@ -15,6 +15,7 @@ import redis
 from django.conf import settings
 from pydantic import ValidationError
 
+from executors.crashpoints import reached
 from executors.journal import JournalReader
 from executors.messages import Leg, TerminalConfig, TerminalUpdate
 from executors.state import ExecutorStore
@@ -203,9 +204,11 @@ class Link(threading.Thread):
             self._due.alive = now + 1_000
         if now >= self._due.drain or self._drain_wish > self._drain_done:
             asked = self._drain_wish
+            reached("before-drain")
             legs = self._store.waiting_legs(DRAIN_LIMIT)
             self._drain_done = asked
             self._emit(Drained(legs, asked, whole=len(legs) < DRAIN_LIMIT))
+            reached("after-drain")
             self._due.drain = now + settings.OWN_DRAIN_MS
 
     def _compare_first(self) -> None:
@@ -237,7 +240,9 @@ class Link(threading.Thread):
 
     def _publish(self) -> None:
         while reports := self._reader.reports_after(self._published, BATCH):
+            reached("before-publish")
             self._store.publish(self._journal_id, self.epoch, reports)
+            reached("after-publish")
             self._published = reports[-1].position
             if len(reports) < BATCH:
                 return

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from executors.crashpoints import reached
 from executors.messages import Leg
 from tradedist.wire import FRAME_MAX, Frame, Keyring, Kind, StreamDecoder, WireError, open_frame
 
@@ -131,6 +132,7 @@ class Listener(threading.Thread):
         except (WireError, ValidationError):
             self.refused += 1
             return
+        reached("leg-heard")
         self._submit(leg, path)
 
     def _close(self) -> None:

@@ -26,6 +26,7 @@ from django.conf import settings
 from pydantic import ValidationError
 
 from executors import worker
+from executors.crashpoints import reached
 from executors.messages import Leg, TerminalConfig, TerminalUpdate
 from executors.progress import overdue_ms
 from executors.wakeup import Wakeup
@@ -206,6 +207,7 @@ class Supervisor:
             self._redis_up = False
 
     def _hand_over(self, order_ids: list[str]) -> None:
+        reached("before-hand-over")
         pipe = self._redis.pipeline(transaction=False)
         for order_id in order_ids:
             pipe.hget(keys.order(order_id), "leg")
@@ -266,9 +268,11 @@ class Supervisor:
     def _fork(self, child: Child) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        reached("before-fork")
         pid = os.fork()
         if pid == 0:
             self._be_executor(child.config)
+        reached("after-fork")
         self._watch(child, pid, ours=True)
         logger.info("started the executor of %s, pid %s", child.config.terminal_id, pid)
 

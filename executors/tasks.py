@@ -12,6 +12,7 @@ from typing import Any, cast
 from celery import shared_task
 
 from executors import runtime
+from executors.crashpoints import reached
 from executors.errors import TerminalError
 from executors.messages import Leg
 from tradedist import keys
@@ -28,8 +29,10 @@ def execute_order(leg_json: str) -> dict[str, Any]:
     """Wakes the executor with a leg; the outcome, for Flower, is what the journal says."""
     leg = Leg.model_validate_json(leg_json)
     executor = runtime.current()
+    reached("task-received")
     executor.submit(leg, "celery")
     report = executor.wait(leg.order_id, ORDER_WAIT_S)
+    reached("task-answered")
     if report is None:
         return {"state": "QUEUED or under way", "waited_s": ORDER_WAIT_S}
     return {
