@@ -49,7 +49,7 @@ class Item:
 
 
 class Mailbox:
-    """Bounded. When order events overflow, `closing` is set and nothing more is taken."""
+    """Bounded. When order events overflow, `closing` and `overflowed` are set and nothing more is taken."""
 
     def __init__(self, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_events = max_events
@@ -59,6 +59,7 @@ class Mailbox:
         self._latest: dict[Hashable, Latest] = {}
         self._held: deque[Item] | None = None
         self.closing: tuple[int, str] | None = None
+        self.overflowed = False
 
     def put(self, item: Item) -> None:
         """An event that must arrive, in order. While held, live events wait behind what is being caught up."""
@@ -73,6 +74,7 @@ class Mailbox:
             return
         # One message may be larger than the bound by itself; nothing is added on top of a full box.
         if len(queue) >= self._max_events or self._event_bytes > self._max_bytes:
+            self.overflowed = True
             self.close(
                 TRY_AGAIN_LATER, "this connection reads too slowly; connect again with your last cursor"
             )

@@ -8,9 +8,11 @@ mailbox instead of piling up in memory.
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from autobahn.util import encode_truncate
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import WebSocketProtocol as Protocol
 from daphne.server import Server
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 PING_S = 5
 PONG_LIMIT_S = 5
 BACKLOG_BYTES = 256 * 1024
+KERNEL_BUFFER_BYTES = 64 * 1024
 MAX_WAITING_IN = 64  # messages of one client that its consumer has not taken yet
 CLOSE_LIMIT_S = 2  # a client that does not answer our close is dropped
 TRY_AGAIN_LATER = 1013
@@ -56,6 +59,8 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no t
         self._waiting: asyncio.Future[None] | None = None
         self._backlog = 0
         self._reading = True
+        # What the kernel would hold for a client that does not read (megabytes, else) counts as backlog, too.
+        transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
         # The HTTP channel that the connection began with is registered still.
         transport.unregisterProducer()
         transport.registerProducer(Backpressure(self), True)
@@ -81,7 +86,7 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no t
             if self._backlog > BACKLOG_BYTES:
                 if self.state == Protocol.STATE_OPEN:
                     self._backlog = 0  # for the close frame itself
-                    self.sendClose(TRY_AGAIN_LATER, "this connection reads too slowly; connect again")
+                    self.say_goodbye(TRY_AGAIN_LATER, "this connection reads too slowly; connect again")
                 return
             self._backlog += len(data)
         self.transport.write(data)
@@ -104,9 +109,13 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no t
     def handle_reply(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.close" and self.state != self.STATE_CONNECTING:
             if self.state == Protocol.STATE_OPEN:
-                self.sendClose(message.get("code") or 1000, message.get("reason") or None)
+                self.say_goodbye(message.get("code") or 1000, message.get("reason") or "")
             return
         super().handle_reply(message)
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """autobahn's own `sendClose` refuses the codes of the protocol, of which servers need 1012 and 1013."""
+        self.sendCloseFrame(code=code, reasonUtf8=encode_truncate(reason, 123))
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         super().onMessage(payload, isBinary)
@@ -123,6 +132,10 @@ class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no t
             self.transport.resumeProducing()
         else:
             asyncio.get_running_loop().call_later(0.01, self._read_again_later)
+
+    def connectionLost(self, reason: Any) -> None:
+        self.factory.server_class.tcp_closed()  # what the HTTP channel before the upgrade was counted as
+        super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.empty()
@@ -168,6 +181,8 @@ class WebServer(Server):  # type: ignore[misc]
         )
         self.failed = False
         self._max_connections = max_connections
+        self._tcp_open = 0
+        self._build_channel: Callable[[Any], Any]
         self._on_start = on_start
         self._on_stop = on_stop
         self._ports: list[Any] = []
@@ -186,18 +201,31 @@ class WebServer(Server):  # type: ignore[misc]
             closeHandshakeTimeout=CLOSE_LIMIT_S,
             tcpNoDelay=True,
         )
-        build = self.http_factory.buildProtocol
-        self.http_factory.buildProtocol = lambda addr: None if self._is_full() else build(addr)
+        self._build_channel = self.http_factory.buildProtocol
+        self.http_factory.buildProtocol = self._build_counted
         loop = asyncio.get_event_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
         loop.call_soon(self._on_start)
 
-    def _is_full(self) -> bool:
-        full = len(self.connections) >= self._max_connections
-        if full:
-            logger.warning("a connection was refused: %d are open", len(self.connections))
-        return full
+    def _build_counted(self, address: Any) -> Any:
+        """A protocol for a new TCP connection; None closes it. Idle connections count, whatever they become."""
+        if self._tcp_open >= self._max_connections:
+            logger.warning("a connection was refused: %d are open", self._tcp_open)
+            return None
+        channel = self._build_channel(address)
+        lost = channel.connectionLost
+
+        def connection_lost(reason: Any) -> None:
+            self.tcp_closed()
+            lost(reason)
+
+        channel.connectionLost = connection_lost
+        self._tcp_open += 1
+        return channel
+
+    def tcp_closed(self) -> None:
+        self._tcp_open -= 1
 
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)

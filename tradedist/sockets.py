@@ -63,6 +63,7 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
         self._subscriptions: list[Subscription] = []
         self._counted: tuple[str, Any] | None = None
         self._closed = False
+        self._close_sent = False
         self._up: bool | None = None  # the source, as the client was told; None before it is looked at
         self._checked_at = 0.0
 
@@ -99,7 +100,7 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
     def post_text(self, body: str, stamp: Stamp | None = None) -> None:
         """A JSON object as text; its `n` is added when it is sent."""
         self.mailbox.put(Item(body, stamp))
-        self._wake.set()
+        self._posted()
 
     def post_latest(self, key: Any, value: Any) -> None:
         self.mailbox.put_latest(key, value)
@@ -109,7 +110,12 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
         """Ahead of what is held during a catch-up: a part of it, or an answer to this client alone."""
         self.mailbox.put_ahead(Item(body))
         self._idle.clear()
+        self._posted()
+
+    def _posted(self) -> None:
         self._wake.set()
+        if self.mailbox.overflowed and not self._close_sent:
+            self.spawn(self._send_close())  # the writer waits for a client that does not read
 
     async def drained(self) -> None:
         """Returns when what was posted ahead has been sent."""
@@ -194,7 +200,7 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
                 f"You have {settings.SOCKETS_PER_USER} {self.kind} sockets open. Close one, then connect again.",
             )
             self.end(TOO_MANY_SOCKETS, "too many sockets")
-        self._tasks.add(asyncio.create_task(self._write()))
+        self.spawn(self._write())
         if self.mailbox.closing:
             return
         self._subscriptions.append(self.hub.watch(self._source_changed))
@@ -332,7 +338,13 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
                     await self._send(value.body, value.stamp)
         except TimeoutError:
             self.mailbox.close(TRY_AGAIN_LATER, "this connection takes nothing; connect again")
-        code, reason = self.mailbox.closing or (SERVICE_RESTART, "")
+        await self._send_close()
+
+    async def _send_close(self) -> None:
+        if self._close_sent:
+            return
+        self._close_sent = True
+        code, reason = self.mailbox.closing or (GOING_AWAY, "")
         metrics.socket_closes.labels(self.kind, str(code)).inc()
         await self.close(code=code, reason=reason)
 
