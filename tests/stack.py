@@ -74,6 +74,11 @@ class Stack:
         return self
 
     @property
+    def launcher_pid(self) -> int:
+        assert self.launcher is not None
+        return self.launcher.pid
+
+    @property
     def output(self) -> Path:
         """What the launcher printed."""
         return self.data_dir / "screen.txt"

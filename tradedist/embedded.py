@@ -50,6 +50,8 @@ class EmbeddedValkey:
             "requirepass": self.password,
             "protected-mode": "yes",
             "daemonize": "no",
+            # Writing a title overwrites the environment, by which a run knows its processes.
+            "set-proc-title": "no",
             "dir": f'"{self.directory}"',
             "logfile": '""',
             "save": '""',

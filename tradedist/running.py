@@ -225,11 +225,15 @@ def stop() -> int:
     """Tell the run in the foreground to stop, and wait; end what a killed one left."""
     known = ProcessId.read(LAUNCHER)
     launcher = known.process() if known else None
-    if launcher is not None:
+    if known and launcher is not None:
         launcher.terminate()
-        launcher.wait(STOP_LIMIT_S + 15)
-        screen.say("Stopped.")
-        return 0
+        until = time.monotonic() + STOP_LIMIT_S + 15
+        while known.process() is not None and time.monotonic() < until:
+            time.sleep(0.05)
+        if known.process() is None:
+            screen.say("Stopped.")
+            return 0
+        launcher.kill()  # it hangs; what it started is ended below
     leftovers = processes.of_run(settings.DATA_DIR)
     processes.end(leftovers, grace_s=10)
     screen.say(f"Ended {len(leftovers)} processes that were left." if leftovers else "It was not running.")
