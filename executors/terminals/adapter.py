@@ -6,6 +6,7 @@ inside; every number is cast, since MetaTrader refuses an int for a float and nu
 
 import ntpath
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -136,7 +137,8 @@ class ModuleTerminal:
         """The last `count` candles with open time ≤ to_ms, ascending."""
         if seconds not in TIMEFRAMES:
             raise ValueError(f"MetaTrader has no timeframe of {seconds} seconds")
-        until = self._server_s(to_ms)
+        # mt5linux can only send datetimes; an aware one is exact everywhere
+        until = datetime.fromtimestamp(self._server_s(to_ms), UTC)
         rows = self._call("copy_rates_from", symbol, TIMEFRAMES[seconds], until, int(count))
         if rows is None:
             raise self._failure("copy_rates_from")

@@ -69,7 +69,10 @@ class RemoteModule:
         except (OSError, EOFError) as error:
             self._error = (-10003, f"IPC initialize failed, {self._host}:{self._port}: {error}")
             return False
-        return bool(self._call("initialize", (), keywords))
+        done = bool(self._call("initialize", (), keywords))
+        if not done:
+            self._close()
+        return done
 
     def shutdown(self) -> bool:
         if self._connection is not None:

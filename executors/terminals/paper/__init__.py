@@ -13,6 +13,7 @@ from typing import Any
 from executors.terminals.paper.client import FUNCTIONS as _FUNCTIONS
 from executors.terminals.paper.client import core as _core
 from executors.terminals.paper.constants import *  # noqa: F403
+from executors.terminals.paper.places import STANDIN as _STANDIN
 from executors.terminals.paper.shortcuts import Buy, Close, Sell
 from executors.terminals.paper.structs import (
     AccountInfo,
@@ -66,7 +67,9 @@ version: Any = _FUNCTIONS["version"]
 
 
 def install() -> None:
-    """From now on `import MetaTrader5` gives this module."""
+    """From now on `import MetaTrader5` gives this module, and `importlib.metadata` knows its version."""
+    if _STANDIN not in sys.path:
+        sys.path.append(_STANDIN)
     sys.modules["MetaTrader5"] = sys.modules[__name__]
     sys.modules["MetaTrader5._core"] = _core
 
@@ -86,6 +89,6 @@ __all__ = [
     "TradeOrder",
     "TradePosition",
     "TradeRequest",
-    *sorted(name for name in globals() if name.isupper() and not name.startswith("_")),
+    *sorted(name for name in globals() if name.isupper() and name[0] != "_"),
     *sorted(_FUNCTIONS),
 ]

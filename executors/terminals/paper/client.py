@@ -121,6 +121,9 @@ def _initialize(arguments: Arguments, keywords: Keywords) -> bool:
     if "path" in keywords:
         path = take.keyword_text("path", keywords["path"], MAX_PATH)
     url = path if path.startswith("tcp://") else os.environ.get("PAPER_BROKER_URL", wire.DEFAULT_URL)
+    if not login:
+        # what the terminal at this place is logged in to; only a paper terminal is told so
+        login, password = int(os.environ.get("PAPER_LOGIN", "0")), os.environ.get("PAPER_PASSWORD", "")
     try:
         _process.link = Link(url)
     except (OSError, ValueError):

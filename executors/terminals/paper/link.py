@@ -4,16 +4,30 @@ Precedes: `client.py`. A failure is MetaTrader's: -10001 when it could not be se
 -10004 until `initialize` connects again.
 """
 
+import ctypes
+import errno
+import os
 import socket
+import threading
 from typing import Any
 
 from executors.terminals.paper import wire
 
 CONNECT_TIMEOUT_S = 5.0
+HOLD_GIL = os.environ.get("PAPER_HOLD_GIL") == "1"
 SEND_FAILED = (-10001, "IPC send failed")
 RECEIVE_FAILED = (-10002, "IPC recv failed")
 MISMATCH = (-10000, "IPC call failed")
 NOT_CONNECTED = (-10004, "No IPC connection")
+
+
+def _wait_holding_gil(descriptor: int) -> None:
+    """Until something can be read the whole process stands still, watchdog threads included: as with the real package."""
+    libc = ctypes.PyDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(1)
+    peek = int(socket.MSG_PEEK)
+    while libc.recv(descriptor, buffer, 1, peek) < 0 and ctypes.get_errno() == errno.EINTR:
+        pass
 
 
 class LinkError(Exception):
@@ -27,6 +41,8 @@ class LinkError(Exception):
 class Link:
     def __init__(self, url: str) -> None:
         self._sequence = 0
+        # The real package never lets another thread in during a call, since it holds the GIL
+        self._lock = threading.Lock()
         self._socket: socket.socket | None = socket.create_connection(wire.address(url), CONNECT_TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
@@ -42,6 +58,10 @@ class Link:
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """The value, or LinkError with what the broker or the pipe said."""
+        with self._lock:
+            return self._exchange(method, arguments)
+
+    def _exchange(self, method: str, arguments: tuple[Any, ...]) -> Any:
         if self._socket is None:
             raise LinkError(NOT_CONNECTED)
         self._sequence += 1
@@ -70,6 +90,8 @@ class Link:
 
     def _receive(self, length: int) -> bytes:
         assert self._socket is not None
+        if HOLD_GIL:
+            _wait_holding_gil(self._socket.fileno())
         first = self._socket.recv(length)
         if len(first) == length:
             return first

@@ -419,7 +419,13 @@ def _funds(state: State, case: Case) -> int:
     )
     if not pending and (case.request.action != mt5.TRADE_ACTION_DEAL or not opens(case)):
         return OK
+    request, instrument, account = case.request, case.desk.instrument, case.book.account
+    side = 0 if request.type in BUY_TYPES else 1
+    price = request.price or case.desk.quote.ask
     try:
-        return mt5.TRADE_RETCODE_NO_MONEY if after(state, case).margin_free < 0 else OK
+        money.margin(
+            instrument, side, request.volume, price, account.leverage, account.currency, case.book.house.pairs
+        )
     except money.NoRate:
         return mt5.TRADE_RETCODE_PRICE_OFF
+    return mt5.TRADE_RETCODE_NO_MONEY if after(state, case).margin_free < 0 else OK
