@@ -7,31 +7,42 @@ goes to `resolution`.
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.conf import settings
 
 from executors import retcodes
+from executors.admission import admit_open
 from executors.breaker import Breaker
 from executors.crashpoints import reached
 from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.journal import Journal
-from executors.legs import ZERO, LegRow, RequestRow
-from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, TerminalConfig
+from executors.legs import ZERO, LegRow, RequestRow, made_by, position_tickets, unanswered
+from executors.messages import CloseSignal, ExecutionReport, Leg, Mode, OpenSignal, TerminalConfig
 from executors.orders import SETTLED, OrderState, Outcome, advance, fold, request_magic
-from executors.plans import EXEMODE_MARKET, Step, already_closed, build_request, freeze_close, next_step
+from executors.plans import (
+    EXEMODE_MARKET,
+    Step,
+    already_closed,
+    build_request,
+    freeze_close,
+    jsonable,
+    late,
+    next_step,
+)
 from executors.queueing import LegQueue, covers
 from executors.reporting import Trace, build_report
-from executors.sizing import Denial, RateBucket, check_mode, check_trade_mode, size
-from executors.symbols import to_broker
-from executors.terminals.base import SendReply, Terminal, TradeRequest
+from executors.sizing import Denial, RateBucket, check_mode
+from executors.terminals.base import Position, SendReply, Terminal, TradeRequest
 
 logger = logging.getLogger(__name__)
 S = OrderState
 
 RETRY_BACKOFF_S = 0.05  # doubles with each attempt
+FILL_LAG_MS = 1_000  # a fill may be missing from the terminal's positions for so long
+FILL_POLL_S = 0.02
+UNREAD = frozenset({S.UNKNOWN, S.PLACED})  # an open that may have a position nobody has seen
 
 
 class Clock(Protocol):
@@ -69,10 +80,15 @@ class Execution:
         self.breaker = Breaker(settings.BREAKER_UNKNOWN, settings.BREAKER_REJECTIONS)
         self.queue = LegQueue(next_seq=journal.last_seq(config.epoch) + 1)
         self.open: dict[str, LegRow] = {row.order_id: row for row in journal.open_orders()}
-        self.newest_ticket = (0, 0)  # (order_ticket, UTC ms) last heard of: a complete history holds it
+        # (order_ticket, UTC ms) last heard of: a complete history holds it
+        self.newest_ticket = journal.newest_ticket()
         self.own_us = 0  # of the last order: our part, and the broker's
         self.broker_us = 0
+        self.adopted_seq = journal.adopted_seq()  # up to it a journal that was lost may have run legs
+        self.adopt: Callable[[Leg], None] | None = None  # takes such a leg when the outbox still has it
         self._bucket = RateBucket()
+        # opens of the last moment, with their monotonic ms: the terminal's positions may not show them yet
+        self._fills: list[tuple[float, LegRow]] = []
         self._on_report = on_report
 
     # --- arriving ---
@@ -86,8 +102,13 @@ class Execution:
             return
         known = self.open.get(leg.order_id) or self.journal.get(leg.order_id)
         if known is None:
-            self.queue.put(leg, path)
-        elif known.leg.digest != leg.digest:
+            if leg.leg_seq > self.adopted_seq:
+                self.queue.put(leg, path)
+            elif path == "outbox" and self.adopt is not None:
+                self.adopt(leg)
+            return  # other paths may repeat what the lost journal has run; only the outbox knows what was not reported
+        self.queue.pass_by(leg.leg_seq)
+        if known.leg.digest != leg.digest:
             logger.error(
                 "a known order came with another digest and is refused",
                 extra={"order_id": leg.order_id, "code": Code.DIGEST_MISMATCH},
@@ -99,9 +120,10 @@ class Execution:
         """End what waits past its deadline, whether the terminal is there or not."""
         now = self.clock.redis_ms()
         for leg, path in self.queue.pop_expired(now):
-            self._end_unsent(
-                new_row(leg, self.clock), S.EXPIRED, self._trace(leg, path), Code.EXPIRED, late(leg, now)
-            )
+            if not self._knows(leg):
+                self._end_unsent(
+                    new_row(leg, self.clock), S.EXPIRED, self._trace(leg, path), Code.EXPIRED, late(leg, now)
+                )
         for row in list(self.open.values()):
             if (
                 row.state is S.INTENT
@@ -109,7 +131,7 @@ class Execution:
                 and not unanswered(row)
                 and not self._waits(row)
             ):
-                self.conclude(row, self._trace(row.leg, "restart"), late(row.leg, now))
+                self.conclude(row, self._trace(row.leg, "restart"), late(row.leg, now), code=Code.EXPIRED)
 
     def run_next(self) -> bool:
         """Run the next leg, if there is one. Only while the terminal is connected and verified."""
@@ -118,13 +140,16 @@ class Execution:
             return False
         leg, path, superseded = taken
         for older, older_path in superseded:
-            self._end_unsent(
-                new_row(older, self.clock),
-                S.CANCELLED,
-                self._trace(older, older_path),
-                Code.SUPERSEDED,
-                f"Superseded by the close {leg.order_id} before it was sent.",
-            )
+            if not self._knows(older):
+                self._end_unsent(
+                    new_row(older, self.clock),
+                    S.CANCELLED,
+                    self._trace(older, older_path),
+                    Code.SUPERSEDED,
+                    f"Superseded by the close {leg.order_id} before it was sent.",
+                )
+        if self._knows(leg):
+            return True  # it became known while it waited here: what the journal says holds
         trace = self._trace(leg, path)
         row = new_row(leg, self.clock)
         try:
@@ -135,7 +160,7 @@ class Execution:
                 self.pursue(row, trace)
         except TerminalError:
             if row.state is S.QUEUED:  # nothing is decided yet: it waits at its place for the terminal
-                self.queue.ready.insert(0, (leg, path))
+                self.queue.put_back(leg, path)
             raise
         return True
 
@@ -157,13 +182,6 @@ class Execution:
                     self.conclude(row, trace)
                     return
                 continue
-            now = self.clock.redis_ms()
-            if now >= row.leg.deadline_ms:
-                if row.requests or row.state is not S.QUEUED:
-                    self.conclude(row, trace, late(row.leg, now))
-                else:
-                    self._end_unsent(row, S.EXPIRED, trace, Code.EXPIRED, late(row.leg, now))
-                return
             if step.attempt > 1:
                 self.clock.sleep(RETRY_BACKOFF_S * 2 ** (step.attempt - 2))
             if not self._request(row, step, trace):
@@ -177,44 +195,25 @@ class Execution:
             return denial
         if not isinstance(signal, OpenSignal):
             row.plan = {
-                "tickets": freeze_close(signal, self.config, self.terminal.positions()),
+                "tickets": freeze_close(signal, self.config, self._positions(self._fresh_fills(signal))),
                 "waiting": [
                     other.order_id
-                    for other in self.unknown()
-                    if isinstance(other.leg.signal, OpenSignal) and covers(signal, other.leg.signal)
+                    for other in self.open.values()
+                    if other.state in UNREAD
+                    and isinstance(other.leg.signal, OpenSignal)
+                    and covers(signal, other.leg.signal)
                 ],
             }
             row.wanted_lots = sum((Decimal(item[3]) for item in row.plan["tickets"]), ZERO)
             return None
-        if reason := self.hold or self.breaker.reason:
-            return Denial(Code.HALTED, reason)
-        name = to_broker(self.config, signal.symbol)
-        if self.config.symbols and signal.symbol not in self.config.symbols:
-            return Denial(
-                Code.SYMBOL_NOT_ALLOWED,
-                f"{signal.symbol} is not among the terminal's allowed symbols. Choose another or allow it.",
-            )
-        spec = self.terminal.spec(name)
-        if spec is None:
-            return Denial(
-                Code.SYMBOL_NOT_ALLOWED,
-                f"The broker has no symbol {name}. Correct the symbol or its mapping.",
-            )
-        denial = check_trade_mode(spec, signal.side)
-        if denial is not None:
-            return denial
-        limits = self.config.limits
-        if not self._bucket.take(limits.orders_per_second, self.clock.monotonic_ms()):
-            return Denial(
-                Code.TOO_MANY_ORDERS,
-                f"More than {limits.orders_per_second} orders a second. Slow down or raise the terminal's limit.",
-            )
-        if limits.max_positions and len(self.terminal.positions()) >= limits.max_positions:
-            return Denial(
-                Code.TOO_MANY_POSITIONS,
-                f"{limits.max_positions} positions are open, the terminal's limit. Close some or raise it.",
-            )
-        lots = size(signal.lots, self.config.sizing, limits, spec)
+        lots = admit_open(
+            signal,
+            terminal=self.terminal,
+            config=self.config,
+            hold=self.hold or self.breaker.reason,
+            bucket=self._bucket,
+            now_ms=self.clock.monotonic_ms(),
+        )
         if isinstance(lots, Denial):
             return lots
         row.wanted_lots = lots
@@ -227,13 +226,18 @@ class Execution:
         spec = self.terminal.spec(step.symbol)
         tick = self.terminal.tick(step.symbol) if spec and spec.exemode < EXEMODE_MARKET else None
         if spec is None or (spec.exemode < EXEMODE_MARKET and tick is None):
-            message = f"The terminal has no price for {step.symbol}. Try again when the market gives one."
-            if row.requests:
-                self.conclude(row, trace, message)
-            else:
-                self._end_unsent(row, S.DENIED, trace, Code.NO_PRICE, message)
+            return self._unpriced(row, step, n, magic, trace)
+        if step.attempt > 1 and not step.position and step.lots < spec.volume_min:
+            self.conclude(row, trace, f"The rest of {step.lots:f} lots is below the broker's minimum.")
             return False
         request = build_request(step, row, self.config, spec, tick, magic)
+        now = self.clock.redis_ms()
+        if now >= row.leg.deadline_ms:
+            if row.requests or row.state is not S.QUEUED:
+                self.conclude(row, trace, late(row.leg, now), code=Code.EXPIRED)
+            else:
+                self._end_unsent(row, S.EXPIRED, trace, Code.EXPIRED, late(row.leg, now))
+            return False
         made = RequestRow(n, magic, jsonable(request), step.lots, self.clock.now_ms(), Outcome.PENDING)
         row.requests.append(made)
         trace.intent()
@@ -260,6 +264,22 @@ class Execution:
             raise TerminalUnavailable("order_send", reply.error)
         return True
 
+    def _unpriced(self, row: LegRow, step: Step, n: int, magic: int, trace: Trace) -> bool:
+        """Nothing can be asked of the broker for this step. A close goes on with its other positions."""
+        message = f"The terminal has no price for {step.symbol}. Try again when the market gives one."
+        if row.state is S.QUEUED and len(row.plan.get("tickets", [])) < 2:
+            self._end_unsent(row, S.DENIED, trace, Code.NO_PRICE, message)
+            return False
+        if not step.position:
+            self.conclude(row, trace, message, code=Code.NO_PRICE)
+            return False
+        asked = {"symbol": step.symbol, "position": step.position}
+        result = {"message": message, "retriable": False, "code": Code.NO_PRICE.value}
+        made = RequestRow(n, magic, asked, step.lots, self.clock.now_ms(), Outcome.REFUSED, result=result)
+        row.requests.append(made)
+        self.move(row, S.INTENT, trace, request=made, message=message)
+        return True
+
     def _send(self, request: TradeRequest, trace: Trace) -> SendReply:
         trace.sent()
         try:
@@ -284,7 +304,7 @@ class Execution:
             made.price = result.price
             made.result["comment"] = result.comment
             made.result["orders"] = [result.order] if result.order else []
-            if made.filled_lots and result.order:
+            if made.filled_lots and result.order > self.newest_ticket[0]:
                 self.newest_ticket = (result.order, self.clock.now_ms())
             made.result["deals"] = [result.deal] if result.deal else []
             if step.position:
@@ -300,33 +320,51 @@ class Execution:
         else:
             made.result["error"] = list(reply.error)
         row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
+        if made.filled_lots and not step.position:
+            self._fills.append((self.clock.monotonic_ms(), row))
 
     # --- ends ---
 
     def conclude(
-        self, row: LegRow, trace: Trace, message: str = "", *, request: RequestRow | None = None
+        self,
+        row: LegRow,
+        trace: Trace,
+        message: str = "",
+        *,
+        request: RequestRow | None = None,
+        code: str = "",
     ) -> None:
-        """The fold over the requests, when no more will come."""
-        state = (
-            fold([item.view for item in row.requests], row.wanted_lots, more=False)
-            if row.requests
-            else S.DONE
-        )
-        if not row.requests:
+        """The fold over the requests, when no more will come. `code`: why no more will come, if not by the broker."""
+        steps: list[tuple[OrderState, str, str]] = []
+        left_open = bool(row.plan.get("waiting"))  # it ends before the opens that it waits for
+        if row.requests:
+            state = fold([item.view for item in row.requests], row.wanted_lots, more=False)
+            if left_open and state in (S.FILLED, S.DONE):
+                state = S.PARTIAL if row.filled_lots else S.REJECTED
+            missed = [
+                item for item in row.requests if item.outcome in (Outcome.REFUSED, Outcome.NOT_EXECUTED)
+            ]
+            why = (missed or row.requests)[-1].result
+            message = message or (row.requests[-1].result if state is S.FILLED else why).get("message", "")
+            refusal = code or why.get("code", "") or Code.BROKER_REFUSED
+        else:
+            nothing = not isinstance(row.leg.signal, OpenSignal) and not row.plan.get("tickets")
+            state = S.DONE if nothing and not left_open else S.REJECTED
             message = message or "There was no position to close."
+            refusal = code or Code.BROKER_REFUSED
             if row.state is S.QUEUED:
-                self.move(row, S.INTENT, trace)
-        message = message or (row.requests[-1].result.get("message", "") if row.requests else "")
-        code = {S.REJECTED: Code.BROKER_REFUSED, S.NOT_EXECUTED: Code.NOT_EXECUTED}.get(state, "")
-        working = any(item.outcome is Outcome.PLACED for item in row.requests)
-        if state is S.PARTIAL and not working:
-            self.move(row, S.PARTIAL, trace, request=request, message=message)
-            request = None
-            state, code = S.CANCELLED, Code.BROKER_REFUSED
-            message = f"{row.filled_lots:f} of {row.wanted_lots:f} lots were executed; the rest was given up. {message}"
-        self.move(row, state, trace, request=request, code=code, message=message)
+                steps.append((S.INTENT, "", ""))
+        if state is S.PARTIAL and not any(item.outcome is Outcome.PLACED for item in row.requests):
+            given_up = (
+                f"{row.filled_lots:f} of {row.wanted_lots:f} lots were executed; the rest was given up."
+            )
+            steps += [(S.PARTIAL, "", message), (S.CANCELLED, refusal, f"{given_up} {message}")]
+        else:
+            end_code = {S.REJECTED: refusal, S.NOT_EXECUTED: Code.NOT_EXECUTED}.get(state, "")
+            steps.append((state, end_code, message))
+        self._record(row, steps, trace, request)
         self.own_us, self.broker_us = trace.own_us(), trace.broker_us
-        if state is S.REJECTED:
+        if state is S.REJECTED and refusal == Code.BROKER_REFUSED:
             self.breaker.rejected(self.clock.monotonic_ms())
 
     def _end_unsent(self, row: LegRow, state: OrderState, trace: Trace, code: Code, message: str) -> None:
@@ -343,50 +381,111 @@ class Execution:
         message: str = "",
     ) -> None:
         """One step along the transition table, with its report, in one commit."""
+        self._record(row, [(state, code, message)], trace, request)
+
+    def _record(
+        self,
+        row: LegRow,
+        steps: list[tuple[OrderState, str, str]],
+        trace: Trace,
+        request: RequestRow | None,
+    ) -> None:
+        """Steps along the transition table as (state, code, message), each with its report, in one commit: a crash
+        leaves all of them or none."""
         if request is not None and request.outcome is not Outcome.PENDING:
             request.result_ms = self.clock.now_ms()
-        row.state = advance(row.state, state)
-        report = build_report(
-            row,
-            state,
-            seq=row.report_seq + 1,
-            time_ms=self.clock.now_ms(),
-            trace=trace,
-            code=code,
-            message=message,
-        )
-        self.journal.record(row, report, request=request)
-        if state in SETTLED:
+        reports: list[ExecutionReport] = []
+        for state, code, message in steps:
+            row.state = advance(row.state, state)
+            reports.append(
+                build_report(
+                    row,
+                    state,
+                    seq=row.report_seq + 1 + len(reports),
+                    time_ms=self.clock.now_ms(),
+                    trace=trace,
+                    code=code,
+                    message=message,
+                )
+            )
+        self.journal.record(row, *reports, request=request)
+        if row.state in SETTLED:
             self.open.pop(row.order_id, None)
         else:
             self.open[row.order_id] = row
-        self._on_report(row, report)
+        for report in reports:
+            self._on_report(row, report)
 
-    # --- a close that waits for an UNKNOWN open ---
+    # --- a close and the opens before it ---
 
     def _waits(self, row: LegRow) -> bool:
-        """Whether an open that the close covers still has an unknown outcome."""
+        """Whether an open that the close covers still has an unknown outcome, or a fill that was not read yet."""
         return any(
-            name in self.open and self.open[name].state is S.UNKNOWN for name in row.plan.get("waiting", [])
+            name in self.open and self.open[name].state in UNREAD for name in row.plan.get("waiting", [])
         )
 
     def _wait(self, row: LegRow, trace: Trace) -> None:
         self.move(row, S.INTENT, trace, message="Waits for an open order whose outcome is not known yet.")
 
     def _plan_after_waiting(self, row: LegRow) -> bool:
-        """What the covered opens left, once their outcome is known; True when there is more to close."""
-        signal = row.leg.signal
-        if not row.plan.get("waiting") or isinstance(signal, OpenSignal):
+        """The positions that the covered opens left, once their outcome is known; True when there are more to close.
+
+        Only theirs: what was opened by signals after the close is not meant.
+        """
+        opens = [
+            found for name in row.plan.get("waiting", []) if (found := self.journal.get(name)) is not None
+        ]
+        if not opens:
             return False
-        row.plan["waiting"] = []
+        until = self.clock.monotonic_ms() + FILL_LAG_MS
         planned = {item[0] for item in row.plan["tickets"]}
-        held = freeze_close(signal, self.config, self.terminal.positions())
-        fresh = [item for item in held if item[0] not in planned]
+        missing = [
+            (until, item) for item in opens if item.filled_lots and not position_tickets(item) & planned
+        ]
+        held = self._positions(missing)  # may raise: nothing is changed until then
+        fresh: list[list[object]] = []
+        for made in opens:
+            for item in held:
+                if item.ticket not in planned and made_by(made, item):
+                    planned.add(item.ticket)
+                    fresh.append(
+                        [item.ticket, item.symbol, item.type, str(min(item.volume, made.filled_lots))]
+                    )
+        row.plan["waiting"] = []
         row.plan["tickets"] += fresh
         row.wanted_lots += sum((Decimal(str(item[3])) for item in fresh), ZERO)
         return bool(fresh)
 
+    def _fresh_fills(self, signal: CloseSignal) -> list[tuple[float, LegRow]]:
+        """Opens that the close means and that were filled a moment ago, each with how long to wait for its position."""
+        now = self.clock.monotonic_ms()
+        self._fills = [item for item in self._fills if now - item[0] < FILL_LAG_MS]
+        return [
+            (at + FILL_LAG_MS, row)
+            for at, row in self._fills
+            if isinstance(row.leg.signal, OpenSignal)
+            and (covers(signal, row.leg.signal) or signal.position_ticket in position_tickets(row))
+        ]
+
+    def _positions(self, expected: list[tuple[float, LegRow]]) -> tuple[Position, ...]:
+        """What is held, once the positions of `expected` show up: a terminal's list lags behind its answers."""
+        while True:
+            held = self.terminal.positions()
+            self._fills = [item for item in self._fills if not any(made_by(item[1], seen) for seen in held)]
+            now = self.clock.monotonic_ms()
+            expected = [
+                (until, row)
+                for until, row in expected
+                if until > now and not any(made_by(row, item) for item in held)
+            ]
+            if not expected:
+                return held
+            self.clock.sleep(FILL_POLL_S)
+
     # --- small parts ---
+
+    def _knows(self, leg: Leg) -> bool:
+        return leg.order_id in self.open or self.journal.knows(leg.order_id)
 
     def unknown(self) -> list[LegRow]:
         return [row for row in self.open.values() if row.state is S.UNKNOWN]
@@ -398,20 +497,3 @@ class Execution:
 def new_row(leg: Leg, clock: Clock) -> LegRow:
     lots = leg.signal.lots if isinstance(leg.signal, OpenSignal) else ZERO
     return LegRow(leg, S.QUEUED, lots, ZERO, {}, 0, clock.now_ms())
-
-
-def unanswered(row: LegRow) -> bool:
-    return any(item.outcome in (Outcome.PENDING, Outcome.UNKNOWN) for item in row.requests)
-
-
-def late(leg: Leg, now_ms: int) -> str:
-    return (
-        f"Its deadline passed {now_ms - leg.deadline_ms} ms before it could be sent."
-        " Send a new signal if you still want it."
-    )
-
-
-def jsonable(request: TradeRequest) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(request).items()
-    }

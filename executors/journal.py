@@ -21,7 +21,7 @@ SCHEMA_VERSION = "1"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (
     key   TEXT PRIMARY KEY,
-    value TEXT NOT NULL           -- journal_id, installation, terminal_id, schema_version, clean_stop
+    value TEXT NOT NULL           -- journal_id, installation, terminal_id, schema_version, adopted_seq
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS legs (
@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS requests (
     PRIMARY KEY (order_id, n)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS requests_open ON requests(outcome) WHERE outcome IN ('PENDING', 'UNKNOWN', 'PLACED');
+CREATE INDEX IF NOT EXISTS requests_missing ON requests(outcome) WHERE outcome = 'NOT_EXECUTED';
 
 CREATE TABLE IF NOT EXISTS reports (
     position   INTEGER PRIMARY KEY AUTOINCREMENT,  -- rising; the published one is kept in RIS
@@ -79,14 +80,16 @@ class Journal:
         """Opens or makes the file. Raises JournalError when it belongs to something else or is damaged."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._depth = 0
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA wal_autocheckpoint=4000")
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
+            self._db.close()
             raise JournalError(f"{path} cannot be opened as a journal: {error}") from error
         self.fresh = self._meta("journal_id") is None
         with self._commit():
@@ -103,6 +106,7 @@ class Journal:
             ("schema_version", SCHEMA_VERSION),
         ):
             if (found := self._meta(key)) != wanted:
+                self._db.close()
                 raise JournalError(f"{path} has {key} {found}, wanted {wanted}: it is another journal")
         self.journal_id = str(self._meta("journal_id"))
 
@@ -168,11 +172,46 @@ class Journal:
     def knows(self, order_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM legs WHERE order_id = ?", (order_id,)).fetchone() is not None
 
+    def newest_ticket(self) -> tuple[int, int]:
+        """(order_ticket, UTC ms of its answer): the highest that the latest executed requests were told; (0, 0)."""
+        rows = self._db.execute(
+            "SELECT result, result_ms FROM requests WHERE outcome IN ('FILLED', 'PARTIAL') ORDER BY rowid DESC LIMIT 50"
+        )
+        return max(
+            (
+                (int(ticket), int(at or 0))
+                for result, at in rows
+                for ticket in json.loads(result).get("orders", [])
+            ),
+            default=(0, 0),
+        )
+
+    def not_executed(self) -> dict[int, tuple[str, int]]:
+        """magic → (order_id, intent_ms) of every request that was looked for in vain: it may still show up."""
+        rows = self._db.execute(
+            "SELECT magic, order_id, intent_ms FROM requests WHERE outcome = 'NOT_EXECUTED'"
+        )
+        return {int(magic): (order_id, int(at)) for magic, order_id, at in rows}
+
     def order_of_magic(self, magic: int) -> str | None:
         row = self._db.execute("SELECT order_id FROM requests WHERE magic = ?", (magic,)).fetchone()
         return row[0] if row else None
 
+    def adopted_seq(self) -> int:
+        """Up to this leg_seq an earlier journal, now lost, may have run legs that this one does not know."""
+        return int(self._meta("adopted_seq") or 0)
+
     # --- writing ------------------------------------------------------------------------------------------------
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Everything that is written within is one commit."""
+        return self._commit()
+
+    def note_adopted(self, leg_seq: int) -> None:
+        """See `adopted_seq`. Never lowered."""
+        if leg_seq > self.adopted_seq():
+            with self._commit():
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('adopted_seq', ?)", (str(leg_seq),))
 
     def record(self, row: LegRow, *reports: ExecutionReport, request: RequestRow | None = None) -> None:
         """Writes the order as it stands, one of its requests if given, and reports about it, in one commit.
@@ -244,13 +283,20 @@ class Journal:
 
     @contextlib.contextmanager
     def _commit(self) -> Iterator[None]:
+        if self._depth:
+            yield  # part of the commit that is under way
+            return
         self._db.execute("BEGIN IMMEDIATE")
+        self._depth = 1
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+        finally:
+            self._depth = 0
 
     def _meta(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

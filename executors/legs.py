@@ -9,6 +9,7 @@ from typing import Any
 
 from executors.messages import ExecutionReport, Leg
 from executors.orders import OrderState, Outcome, RequestView
+from executors.terminals.base import Position
 
 ZERO = Decimal(0)
 
@@ -48,6 +49,21 @@ class LegRow:
     @property
     def order_id(self) -> str:
         return self.leg.order_id
+
+
+def position_tickets(row: LegRow) -> set[int]:
+    return {ticket for item in row.requests for ticket in item.result.get("positions", [])}
+
+
+def made_by(row: LegRow, position: Position) -> bool:
+    """Whether the position is an open order's: by ticket, or by magic where the ticket is an older order's (netting)."""
+    return bool({position.ticket, position.identifier} & position_tickets(row)) or any(
+        position.magic == item.magic for item in row.requests
+    )
+
+
+def unanswered(row: LegRow) -> bool:
+    return any(item.outcome in (Outcome.PENDING, Outcome.UNKNOWN) for item in row.requests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,9 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     S.QUEUED: frozenset({S.INTENT, S.DENIED, S.EXPIRED, S.CANCELLED}),
     # INTENT repeats: each answered request of several is reported while the rest are under way
     S.INTENT: frozenset({S.INTENT, S.PLACED, S.PARTIAL, S.FILLED, S.DONE, S.REJECTED, S.UNKNOWN}),
-    S.PLACED: frozenset({S.PLACED, S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.REJECTED}),
-    S.PARTIAL: frozenset({S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED}),
+    # PLACED and PARTIAL become UNKNOWN only when the journal that knew their requests is lost (docs/adr)
+    S.PLACED: frozenset({S.PLACED, S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.REJECTED, S.UNKNOWN}),
+    S.PARTIAL: frozenset({S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.UNKNOWN}),
     # back to INTENT when the answer of one request of several is found and further ones follow (docs/adr)
     S.UNKNOWN: frozenset(
         {
@@ -121,8 +122,8 @@ def fold(requests: Sequence[RequestView], wanted_lots: Decimal, *, more: bool) -
         return S.FILLED if filled >= wanted_lots else S.PARTIAL
     if Outcome.MANUAL in outcomes:
         return S.MANUAL
-    if Outcome.DONE in outcomes:
-        return S.DONE
+    if Outcome.DONE in outcomes and wanted_lots <= 0:
+        return S.DONE  # what was DONE has left wanted_lots; lots that are still wanted were refused
     if outcomes[-1] is Outcome.NOT_EXECUTED:
         return S.NOT_EXECUTED
     return S.REJECTED
@@ -147,3 +148,14 @@ def request_magic(installation: str, order_id: str, n: int) -> int:
 def comment_token(magic: int) -> str:
     """The request's mark in the comment, 15 characters: brokers cut comments to 16."""
     return f"td{magic - MAGIC_BASE:013x}"
+
+
+def magic_of_comment(comment: str) -> int | None:
+    """The magic whose token a comment begins with, None for other comments."""
+    token = comment[:15]
+    if len(token) < 15 or not token.startswith("td"):
+        return None
+    try:
+        return MAGIC_BASE + int(token[2:], 16)
+    except ValueError:
+        return None

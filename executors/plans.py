@@ -3,11 +3,12 @@
 Precedes: execution sends what comes out. Follows: the leg, the frozen plan, and the outcomes so far.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
+from typing import Any
 
 from executors.legs import LegRow, RequestRow
-from executors.messages import CloseSignal, OpenSignal, TerminalConfig
+from executors.messages import CloseSignal, Leg, OpenSignal, TerminalConfig
 from executors.orders import Outcome, comment_token
 from executors.retcodes import POSITION_CLOSED
 from executors.symbols import to_broker
@@ -72,7 +73,10 @@ def _step(
 ) -> Step | None:
     if made:
         last = made[-1]
-        retry = last.outcome is Outcome.PARTIAL or (
+        # An open found PARTIAL by looking may have deals that are not shown yet: its rest is not asked for again.
+        # The rest of a position cannot be closed twice.
+        certain = bool(position) or not last.result.get("looked")
+        retry = (last.outcome is Outcome.PARTIAL and certain) or (
             last.outcome is Outcome.REFUSED and last.result.get("retriable") is True
         )
         if not retry or len(made) >= config.max_attempts:
@@ -120,3 +124,16 @@ def filling(spec: SymbolSpec) -> int:
 def already_closed(step: Step, retcode: int | None) -> bool:
     """Closing a position that is gone is what the close wished."""
     return bool(step.position) and retcode == POSITION_CLOSED
+
+
+def late(leg: Leg, now_ms: int) -> str:
+    return (
+        f"Its deadline passed {now_ms - leg.deadline_ms} ms before it could be sent."
+        " Send a new signal if you still want it."
+    )
+
+
+def jsonable(request: TradeRequest) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(request).items()
+    }

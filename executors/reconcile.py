@@ -4,7 +4,7 @@ Precedes: execution records the resolution. Follows: a sweep, i.e. open orders, 
 one moment. Absence counts only after two clean sweeps; see `SweepTracker`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -33,12 +33,15 @@ class Sweep:
             for group in (self.orders, self.history_orders, self.positions)
         )
 
+    def of(self, *, login: int, server: str) -> bool:
+        """Whether this is a look at that account at all."""
+        return self.identity.login == login and self.identity.server == server
+
     def clean(self, *, login: int, server: str, newest_ticket: int) -> bool:
         """Whether absence in this look may count. `newest_ticket`: an order ticket of the window known before."""
         return (
             self.connected
-            and self.identity.login == login
-            and self.identity.server == server
+            and self.of(login=login, server=server)
             and (newest_ticket == 0 or self.knows_ticket(newest_ticket))
         )
 
@@ -56,8 +59,9 @@ class Found:
     message: str = ""
 
 
-def find(magic: int, lots: Decimal, sweep: Sweep) -> Found | None:
-    """The request in a sweep, by its magic, or by its token in a comment where a broker drops the magic.
+def find(magic: int, lots: Decimal, sweep: Sweep, *, order_tickets: Collection[int] = ()) -> Found | None:
+    """The request in a sweep, by its magic, by its token in a comment where a broker drops the magic, or by the
+    order tickets that its answer told.
 
     Deals of stop loss, take profit and stop-out repeat their position's magic: they are not the request's.
     """
@@ -66,17 +70,21 @@ def find(magic: int, lots: Decimal, sweep: Sweep) -> Found | None:
     def ours(item: Order | Deal | Position) -> bool:
         return item.magic == magic or item.comment.startswith(token)
 
-    deals = _market_deals(filter(ours, sweep.deals))
-    active = tuple(filter(ours, sweep.orders))
-    past = tuple(filter(ours, sweep.history_orders))
+    active = tuple(order for order in sweep.orders if ours(order) or order.ticket in order_tickets)
+    past = tuple(order for order in sweep.history_orders if ours(order) or order.ticket in order_tickets)
     tickets = tuple(dict.fromkeys(order.ticket for order in (*active, *past)))
-    if not deals:
-        # a broker that drops magic and comment from deals still links them to the order
-        deals = _market_deals(deal for deal in sweep.deals if deal.order in tickets)
+    # a broker that drops magic and comment from deals still links them to the order
+    linked = {*tickets, *order_tickets}
+    deals = [deal for deal in sweep.deals if _of_market(deal) and (ours(deal) or deal.order in linked)]
     filled = sum((deal.volume for deal in deals), ZERO)
+    # what the orders say was executed: their deals may show up later than they do
+    told = sum(
+        (order.volume_initial - order.volume_current for order in past if _by_request(order, deals)), ZERO
+    )
     if filled:
         price = sum((deal.price * deal.volume for deal in deals), ZERO) / filled
-        outcome = Outcome.FILLED if filled >= lots else Outcome.PLACED if active else Outcome.PARTIAL
+        rest = Outcome.PLACED if active or filled < told else Outcome.PARTIAL
+        outcome = Outcome.FILLED if filled >= lots else rest
         return Found(
             outcome,
             filled,
@@ -85,8 +93,13 @@ def find(magic: int, lots: Decimal, sweep: Sweep) -> Found | None:
             tickets or tuple(dict.fromkeys(deal.order for deal in deals)),
             tuple(dict.fromkeys(deal.position_id for deal in deals if deal.position_id)),
         )
-    if active:
+    if active or told:  # at work, or executed and its deals still to be read
         return Found(Outcome.PLACED, order_tickets=tickets)
+    held = [position for position in sweep.positions if ours(position)]
+    if held:
+        return Found(
+            Outcome.PLACED, order_tickets=tickets, position_tickets=tuple(item.ticket for item in held)
+        )
     for order in past:
         if order.state in (ORDER_STATE_REJECTED, ORDER_STATE_CANCELED, ORDER_STATE_EXPIRED):
             return Found(
@@ -94,15 +107,18 @@ def find(magic: int, lots: Decimal, sweep: Sweep) -> Found | None:
                 order_tickets=tickets,
                 message=f"The broker ended the order in state {order.state}.",
             )
-        return Found(Outcome.PLACED, order_tickets=tickets)  # filled, its deals are still to be read
-    held = [position for position in sweep.positions if ours(position)]
-    if held:
-        return Found(Outcome.PLACED, position_tickets=tuple(position.ticket for position in held))
+        return Found(Outcome.PLACED, order_tickets=tickets)
     return None
 
 
-def _market_deals(deals: Iterable[Deal]) -> list[Deal]:
-    return [deal for deal in deals if deal.reason not in (DEAL_REASON_SL, DEAL_REASON_TP, DEAL_REASON_SO)]
+def _by_request(order: Order, deals: list[Deal]) -> bool:
+    """Whether a past order is the request's own: one that closed its position by SL or TP repeats its magic too."""
+    own = {deal.order for deal in deals}
+    return order.ticket in own or not own
+
+
+def _of_market(deal: Deal) -> bool:
+    return deal.reason not in (DEAL_REASON_SL, DEAL_REASON_TP, DEAL_REASON_SO)
 
 
 @dataclass(slots=True)
@@ -111,13 +127,15 @@ class SweepTracker:
 
     gap_ms: int
     settle_ms: int
+    since_ms: int = 0  # monotonic ms of the first look for it
     clean_at: list[int] = field(default_factory=list)  # monotonic ms of the sweeps that count
 
     def absent(self, now_ms: int, *, age_ms: int, answering_ms: int) -> bool:
         """Notes a clean sweep without the request; True when it is proven not executed.
 
         A sweep counts only `settle_ms` after the intent and after the terminal answers again (`age_ms` and
-        `answering_ms` are how long ago those were), and `gap_ms` after the one before. `now_ms` is monotonic.
+        `answering_ms` are how long ago those were), and `gap_ms` after the one before. `now_ms` is monotonic, and so
+        must both ages be: a clock that is set forward proves nothing.
         """
         if min(age_ms, answering_ms) < self.settle_ms:
             return False

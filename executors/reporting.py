@@ -64,7 +64,7 @@ def build_report(
     """The report that tells the order as the row has it now."""
     signal = row.leg.signal
     last = row.requests[-1] if row.requests else None
-    filled = [item for item in row.requests if item.filled_lots]
+    filled = [item for item in row.requests if item.filled_lots and item.price]  # a price may come later
     lots = sum((item.filled_lots for item in filled), ZERO)
     price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if lots else None
     return ExecutionReport(

@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
+from executors.crashpoints import reached
 from executors.errors import Code, TerminalError
 from executors.execution import Execution, new_row
 from executors.legs import LegRow, RequestRow
 from executors.messages import Leg, OpenSignal
-from executors.orders import OrderState, Outcome, request_magic
+from executors.orders import OrderState, Outcome, magic_of_comment, request_magic
 from executors.plans import next_step
 from executors.reconcile import Found, Sweep, SweepTracker, find
 from executors.reporting import Trace
-from executors.terminals.base import ZERO, Position
+from executors.terminals.base import ZERO, Deal, Order, Position
 
 logger = logging.getLogger(__name__)
 S = OrderState
-DAY_MS = 86_400_000
-FOREIGN_REQUESTS = 20  # magics looked up for an order that a lost journal may have sent
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+FOREIGN_REQUESTS = 50  # magics looked up for an order that a lost journal may have sent
+LATE_LOOK_MS = 60_000  # how often requests that were NOT_EXECUTED within the last day are looked for again
+LOST = "Its journal was lost: whether it was sent is looked up."
 
 
 class Resolution:
@@ -32,7 +36,11 @@ class Resolution:
         self._alarm = alarm
         self._trackers: dict[tuple[str, int], SweepTracker] = {}
         self._answering_since_ms = 0
+        self._looked_ms = 0.0
         self._foreign: set[str] = set()
+        self._missing: dict[int, tuple[str, int]] = {}  # magic → (order_id, intent) of what was NOT_EXECUTED
+        self._absent: set[int] = set()  # magics PLACED by their answer that no look shows; told once
+        execution.adopt = lambda leg: self.adopt_foreign([(leg, S.QUEUED, 0)])
 
     # --- after a start ---
 
@@ -53,67 +61,99 @@ class Resolution:
                         code=Code.OUTCOME_UNKNOWN,
                         message=request.result["message"],
                     )
+            if row.plan.get("foreign"):
+                self._foreign.add(row.order_id)
+        self._missing = self.execution.journal.not_executed()
+        self._hold_foreign()
         self.execution.breaker.unknown(len(self.execution.unknown()))
 
-    def adopt_foreign(self, legs: Iterable[tuple[Leg, str, int]]) -> None:
+    def adopt_foreign(self, legs: Iterable[tuple[Leg, str, int]], last_seq: int = 0) -> None:
         """The journal is new or restored and Redis knows unsettled orders: each may have been sent by the lost one.
 
-        They become UNKNOWN over the magics that can be computed; opens are held until all are resolved.
+        They become UNKNOWN over the magics that can be computed; opens are held until all are resolved. `legs`: with
+        state and report_seq as Redis has them. `last_seq`: the last leg_seq given out, read before `legs`; what this
+        journal doesn't know up to there is never run. All of it is one commit: a crash leaves it to be done again.
         """
-        for leg, state, report_seq in legs:
-            if self.execution.journal.knows(leg.order_id):
-                continue
-            row = new_row(leg, self.execution.clock)
-            row.report_seq = report_seq
-            row.state = S(state)
-            if row.state not in (S.QUEUED, S.INTENT, S.UNKNOWN):
-                row.state = S.UNKNOWN  # PLACED, PARTIAL: their requests are looked up like the others
-            row.plan = {"foreign": True}
-            message = "Its journal was lost: whether it was sent is looked up."
-            if row.state is S.QUEUED:
-                self.execution.move(row, S.INTENT, self._trace(row), message=message)
-            if row.state is S.INTENT:
-                self.execution.move(
-                    row, S.UNKNOWN, self._trace(row), code=Code.OUTCOME_UNKNOWN, message=message
-                )
-            lots = row.wanted_lots if isinstance(leg.signal, OpenSignal) else ZERO
-            count = (
-                self.execution.config.max_attempts if isinstance(leg.signal, OpenSignal) else FOREIGN_REQUESTS
-            )
-            for n in range(1, count + 1):
-                magic = request_magic(settings.INSTALLATION_ID, leg.order_id, n)
-                request = RequestRow(
-                    n,
-                    magic,
-                    {"position": 0},
-                    lots,
-                    leg.accepted_ms,
-                    Outcome.UNKNOWN,
-                    result={"message": message},
-                )
-                row.requests.append(request)
-                self.execution.journal.record(row, request=request)
-            self.execution.open[row.order_id] = row
-            self._foreign.add(row.order_id)
-        if self._foreign:
-            self.execution.hold = "The journal was lost: opens are held until earlier orders are looked up."
+        execution = self.execution
+        before = len(self._foreign)
+        with execution.journal.together():
+            execution.journal.note_adopted(last_seq)
+            for leg, state, report_seq in legs:
+                known = execution.open.get(leg.order_id)
+                if known is not None:
+                    known.report_seq = max(known.report_seq, report_seq)
+                elif not execution.journal.knows(leg.order_id) and (not last_seq or leg.leg_seq <= last_seq):
+                    self._adopt(leg, state, report_seq)
+                    execution.queue.drop(leg.order_id)
+            if last_seq:
+                # a restored journal does not know what its open orders sent after it was copied
+                for row in list(execution.open.values()):
+                    if not row.plan.get("foreign"):
+                        self._doubt(row)
+        execution.adopted_seq = execution.journal.adopted_seq()
+        self._hold_foreign()
+        execution.breaker.unknown(len(execution.unknown()))
+        if len(self._foreign) > before:
             self._alarm(f"journal lost: {len(self._foreign)} unsettled orders are looked up")
+
+    def _adopt(self, leg: Leg, state: str, report_seq: int) -> None:
+        row = new_row(leg, self.execution.clock)
+        row.report_seq = report_seq
+        row.state = S(state)
+        if row.state is S.QUEUED:
+            self.execution.move(row, S.INTENT, self._trace(row), message=LOST)
+        self._doubt(row)
+
+    def _doubt(self, row: LegRow) -> None:
+        """Whatever requests the lost journal may have made for the order are UNKNOWN."""
+        lots = row.wanted_lots if isinstance(row.leg.signal, OpenSignal) else ZERO
+        row.plan = row.plan | {"foreign": True, "waiting": []}
+        if row.state is not S.UNKNOWN:
+            self.execution.move(row, S.UNKNOWN, self._trace(row), code=Code.OUTCOME_UNKNOWN, message=LOST)
+        first = len(row.requests) + 1
+        for n in range(first, first + FOREIGN_REQUESTS):
+            magic = request_magic(settings.INSTALLATION_ID, row.order_id, n)
+            request = RequestRow(
+                n,
+                magic,
+                {"position": 0},
+                lots,
+                row.leg.accepted_ms,
+                Outcome.UNKNOWN,
+                result={"message": LOST},
+            )
+            row.requests.append(request)
+            self.execution.journal.record(row, request=request)
+        self.execution.open[row.order_id] = row
+        self._foreign.add(row.order_id)
+
+    def _hold_foreign(self) -> None:
+        """Opens are held while an order of a lost journal is not resolved."""
+        self._foreign = {name for name in self._foreign if name in self.execution.open}
+        self.execution.hold = (
+            "The journal was lost: opens are held until earlier orders are looked up."
+            if self._foreign
+            else ""
+        )
 
     # --- looking ---
 
     def answering(self, now_ms: int) -> None:
-        """The terminal answers again, after a start or a loss."""
+        """The terminal answers again, after a start or a loss. `now_ms` is monotonic, as of the execution's clock."""
         self._answering_since_ms = now_ms
         for tracker in self._trackers.values():
             tracker.disturbed()
 
     def due(self) -> bool:
         """Whether anything waits for a look."""
-        return any(
+        if any(
             request.outcome in (Outcome.UNKNOWN, Outcome.PLACED)
             for row in self.execution.open.values()
             for request in row.requests
-        )
+        ):
+            return True
+        since = self.execution.clock.monotonic_ms() - self._looked_ms
+        return bool(self._missing) and since >= LATE_LOOK_MS and self._oldest_missing() is not None
 
     def look(self) -> None:
         """One sweep and what follows from it. Raises TerminalError when a query failed: then it proves nothing."""
@@ -123,51 +163,37 @@ class Resolution:
             for request in row.requests
             if request.outcome in (Outcome.UNKNOWN, Outcome.PLACED)
         ]
-        if not waiting:
+        intents = [request.intent_ms for _, request in waiting]
+        if (missing := self._oldest_missing()) is not None:
+            intents.append(missing)
+        if not intents:
             return
-        oldest = min(request.intent_ms for _, request in waiting)
+        reached("before-look")
+        oldest = min(intents)
+        self._looked_ms = self.execution.clock.monotonic_ms()
         try:
             sweep = self._sweep(oldest)
         except TerminalError:
-            for tracker in self._trackers.values():
-                tracker.disturbed()
+            self.answering(round(self.execution.clock.monotonic_ms()))
             raise
         now = round(self.execution.clock.monotonic_ms())
         config = self.execution.config
+        ours = sweep.of(login=config.login, server=config.server)
+        if not sweep.connected or not ours:
+            self.answering(now)  # the time that absence must last begins anew
+        if not ours:
+            return
         ticket, heard_ms = self.execution.newest_ticket
-        known = ticket if heard_ms >= oldest else 0
+        known = ticket if heard_ms >= oldest - DAY_MS + HOUR_MS else 0
         clean = sweep.clean(login=config.login, server=config.server, newest_ticket=known)
         for row, request in waiting:
-            found = find(request.magic, request.lots or ZERO, sweep)
-            if found is not None:
-                if found.outcome is not Outcome.PLACED or request.outcome is not Outcome.PLACED:
-                    self._resolved(row, request, found)
-            elif request.outcome is Outcome.UNKNOWN:
-                tracker = self._trackers.setdefault(
-                    (row.order_id, request.n), SweepTracker(settings.SWEEP_GAP_MS, settings.SWEEP_SETTLE_MS)
-                )
-                if not clean:
-                    tracker.disturbed()
-                elif tracker.absent(
-                    now,
-                    age_ms=self.execution.clock.now_ms() - request.intent_ms,
-                    answering_ms=now - self._answering_since_ms,
-                ):
-                    self._resolved(
-                        row,
-                        request,
-                        Found(
-                            Outcome.NOT_EXECUTED,
-                            message="Two clean looks at the terminal found nothing of it.",
-                        ),
-                    )
+            self._look_for(row, request, sweep, now, clean=clean)
+        self._look_for_late(sweep)
         for order in sweep.history_orders:
             if order.ticket > self.execution.newest_ticket[0]:
-                self.execution.newest_ticket = (order.ticket, order.done_ms)
+                self.execution.newest_ticket = (order.ticket, order.done_ms or order.setup_ms)
         self.execution.breaker.unknown(len(self.execution.unknown()))
-        if self._foreign and not any(name in self.execution.open for name in self._foreign):
-            self._foreign.clear()
-            self.execution.hold = ""
+        self._hold_foreign()
 
     def _sweep(self, oldest_intent_ms: int) -> Sweep:
         terminal, now = self.execution.terminal, self.execution.clock.now_ms()
@@ -180,63 +206,124 @@ class Resolution:
         # the connection is asked for last: what was read before a loss must not count as complete
         return Sweep(identity, terminal.status().connected, now, orders, positions, history, deals)
 
+    def _look_for(self, row: LegRow, request: RequestRow, sweep: Sweep, now: int, *, clean: bool) -> None:
+        found = find(request.magic, request.lots, sweep, order_tickets=request.result.get("orders", ()))
+        if found is not None:
+            news = found.outcome is not Outcome.PLACED or found.filled_lots != request.filled_lots
+            if news or request.outcome is not Outcome.PLACED:
+                self._resolved(row, request, found)
+            return
+        tracker = self._trackers.setdefault(
+            (row.order_id, request.n),
+            SweepTracker(settings.SWEEP_GAP_MS, settings.SWEEP_SETTLE_MS, since_ms=now),
+        )
+        if not clean:
+            tracker.disturbed()
+        elif not tracker.absent(
+            now, age_ms=now - tracker.since_ms, answering_ms=now - self._answering_since_ms
+        ):
+            return
+        elif request.outcome is Outcome.UNKNOWN:
+            message = "Two clean looks at the terminal found nothing of it."
+            self._resolved(row, request, Found(Outcome.NOT_EXECUTED, message=message))
+        elif request.magic not in self._absent:
+            self._absent.add(request.magic)  # it was promised by an answer: only an operator may give it up
+            self._alarm(
+                f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it"
+            )
+
     # --- resolving ---
 
     def _resolved(self, row: LegRow, request: RequestRow, found: Found) -> None:
         was_unknown = row.state is S.UNKNOWN
+        reached("before-resolve")
         self._trackers.pop((row.order_id, request.n), None)
-        request.outcome = found.outcome
-        request.filled_lots = found.filled_lots
-        request.price = found.price
-        request.result = request.result | {
-            "message": found.message or f"Found at the terminal: {found.outcome.value.lower()}.",
-            "orders": list(found.order_tickets),
-            "deals": list(found.deal_tickets),
-            "positions": list(found.position_tickets),
-            "retriable": False,
-        }
-        request.result_ms = self.execution.clock.now_ms()
-        row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
-        if row.plan.get("foreign"):
-            self._foreign_fold(row)
+        self._write(row, request, found)
+        if found.outcome is Outcome.NOT_EXECUTED:
+            self._missing[request.magic] = (row.order_id, request.intent_ms)
         if any(item.outcome is Outcome.UNKNOWN for item in row.requests):
             self.execution.journal.record(row, request=request)
             return
         trace = self._trace(row)
         more = not row.plan.get("foreign") and next_step(row, self.execution.config) is not None
-        if was_unknown and more:
+        if was_unknown and (more or row.plan.get("waiting")):
             self.execution.move(row, S.INTENT, trace, request=request, message=request.result["message"])
-        elif row.state is S.INTENT or (not was_unknown and found.outcome is Outcome.PLACED):
+        elif row.state is S.INTENT or (
+            found.outcome is Outcome.PLACED and not was_unknown and not found.filled_lots
+        ):
             self.execution.journal.record(row, request=request)
         else:
             self.execution.conclude(row, trace, request=request)
 
-    @staticmethod
-    def _foreign_fold(row: LegRow) -> None:
-        """Of an order whose plan is lost, what was found is what was wanted."""
-        if not isinstance(row.leg.signal, OpenSignal) or row.filled_lots:
-            row.wanted_lots = row.filled_lots
+    def _write(self, row: LegRow, request: RequestRow, found: Found) -> None:
+        """What was found, into the request and its order."""
+        request.outcome = found.outcome
+        request.filled_lots = found.filled_lots
+        request.price = found.price
+        request.result = request.result | {
+            "message": found.message or f"Found at the terminal: {found.outcome.value.lower()}.",
+            "orders": list(found.order_tickets) or request.result.get("orders", []),
+            "deals": list(found.deal_tickets),
+            "positions": list(found.position_tickets) or request.result.get("positions", []),
+            "retriable": False,
+            "looked": True,
+        }
+        request.result_ms = self.execution.clock.now_ms()
+        row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
+        lost_plan = row.plan.get("foreign") and "tickets" not in row.plan
+        if lost_plan and (row.filled_lots or not isinstance(row.leg.signal, OpenSignal)):
+            row.wanted_lots = (
+                row.filled_lots
+            )  # of an order whose plan is lost, what was found is what was wanted
+
+    # --- what shows up after NOT_EXECUTED ---
 
     def adopt_late(self, positions: tuple[Position, ...]) -> None:
         """A fill that shows up after NOT_EXECUTED is taken in, with an alarm."""
         for position in positions:
-            order_id = self.execution.journal.order_of_magic(position.magic) if position.magic else None
-            if order_id is None or order_id in self.execution.open:
-                continue
-            row = self.execution.journal.get(order_id)
-            if row is None or row.state is not S.NOT_EXECUTED:
-                continue
-            request = next(item for item in row.requests if item.magic == position.magic)
-            request.outcome = Outcome.FILLED
-            request.filled_lots = position.volume
-            request.price = position.price_open
-            request.result = request.result | {
-                "message": "It was executed after all: its position showed up late.",
-                "positions": [position.ticket],
-            }
-            row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
-            self._alarm(f"order {order_id} was executed late: position {position.ticket} is adopted")
-            self.execution.conclude(row, self._trace(row), request.result["message"], request=request)
+            if (missing := self._missing_request(position.magic)) is not None:
+                row, request = missing
+                outcome = Outcome.FILLED if position.volume >= request.lots else Outcome.PARTIAL
+                found = Found(
+                    outcome, position.volume, position.price_open, position_tickets=(position.ticket,)
+                )
+                self._adopt_late(row, request, found)
+
+    def _look_for_late(self, sweep: Sweep) -> None:
+        shown: tuple[Deal | Order, ...] = (*sweep.deals, *sweep.orders, *sweep.history_orders)
+        magics = {item.magic for item in shown} | {magic_of_comment(item.comment) for item in shown}
+        for magic in sorted(self._missing.keys() & magics):
+            if (missing := self._missing_request(magic)) is not None:
+                row, request = missing
+                if (found := find(magic, request.lots, sweep)) is not None:
+                    self._adopt_late(row, request, found)
+
+    def _missing_request(self, magic: int) -> tuple[LegRow, RequestRow] | None:
+        if magic not in self._missing:
+            return None
+        order_id, _ = self._missing[magic]
+        row = self.execution.open.get(order_id) or self.execution.journal.get(order_id)
+        if row is None:
+            return None
+        return row, next(item for item in row.requests if item.magic == magic)
+
+    def _adopt_late(self, row: LegRow, request: RequestRow, found: Found) -> None:
+        del self._missing[request.magic]
+        if found.outcome is Outcome.REFUSED:
+            return  # the broker took it and ended it without a fill: NOT_EXECUTED is true
+        message = "It was executed after all: it showed up late."
+        self._write(row, request, found)
+        request.result["message"] = message
+        self._alarm(f"order {row.order_id} was executed late and is adopted")
+        if row.state is S.NOT_EXECUTED:
+            self.execution.conclude(row, self._trace(row), message, request=request)
+        else:  # other requests have decided its state; this one's truth is kept beside it
+            self.execution.journal.record(row, request=request)
+
+    def _oldest_missing(self) -> int | None:
+        """The oldest intent among the requests of the last day that were NOT_EXECUTED."""
+        since = self.execution.clock.now_ms() - DAY_MS
+        return min((intent for _, intent in self._missing.values() if intent >= since), default=None)
 
     def _trace(self, row: LegRow) -> Trace:
         clock = self.execution.clock

@@ -10,6 +10,7 @@ from decimal import Decimal
 from executors.orders import Outcome
 from executors.terminals.base import ZERO, SendReply, TradeRequest
 
+FILLING_RETURN = 2  # ORDER_FILLING_RETURN
 REQUOTE, REJECT, CANCEL, PLACED, DONE, DONE_PARTIAL = 10004, 10006, 10007, 10008, 10009, 10010
 NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, CONNECTION = 10025, 10036, 10020, 10021, 10031
 
@@ -84,11 +85,13 @@ def judge(request: TradeRequest, reply: SendReply) -> Verdict:
     if code in (PLACED, DONE, DONE_PARTIAL):
         if request.action != 1:  # only a market order has lots
             return Verdict(Outcome.DONE)
-        if code == DONE_PARTIAL and result.volume > ZERO:
-            return Verdict(Outcome.PARTIAL, "Filled in part.")
-        if code == DONE and result.deal and result.volume >= request.volume:
+        told = result.deal != 0 and result.price > ZERO
+        if code == DONE and told and result.volume >= request.volume:
             return Verdict(Outcome.FILLED)
-        # 10008, or 10009 without a deal: at the broker; the deal is to be read
+        if code == DONE_PARTIAL and told and result.volume > ZERO and request.type_filling != FILLING_RETURN:
+            return Verdict(Outcome.PARTIAL, "Filled in part.")
+        # 10008, or done without deal, price or all lots: some servers tell these later. With RETURN the rest of a
+        # partial fill stays at the broker, where it may still fill: asking for it again would double it.
         return Verdict(Outcome.PLACED, "The broker has the order; its deal is not known yet.")
     if code in REFUSALS:
         return Verdict(

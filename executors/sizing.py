@@ -34,6 +34,11 @@ def size(lots: Decimal, sizing: Sizing, limits: RiskLimits, spec: SymbolSpec) ->
             f"{wanted:f} lots exceed the broker's maximum of {ceiling:f} for {spec.symbol}. Send fewer lots.",
         )
     step = spec.volume_step
+    if step <= 0:
+        return Denial(
+            Code.SYMBOL_NOT_TRADABLE,
+            f"The broker gives no lot step for {spec.symbol}. Choose another symbol or mend it at the broker.",
+        )
     rounded = (wanted / step).to_integral_value(ROUND_DOWN) * step
     if rounded < spec.volume_min:
         return Denial(

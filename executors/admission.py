@@ -1,0 +1,55 @@
+"""What an open must pass before the first request: holds, symbol, the broker's trade mode, limits, sizing.
+
+Precedes: execution sends what is admitted. Follows: a leg whose turn has come. Asks the terminal, changes nothing.
+"""
+
+from decimal import Decimal
+
+from executors.errors import Code
+from executors.messages import OpenSignal, TerminalConfig
+from executors.sizing import Denial, RateBucket, check_trade_mode, size
+from executors.symbols import to_broker
+from executors.terminals.base import Terminal
+
+
+def admit_open(
+    signal: OpenSignal,
+    *,
+    terminal: Terminal,
+    config: TerminalConfig,
+    hold: str,
+    bucket: RateBucket,
+    now_ms: float,
+) -> Decimal | Denial:
+    """The lots for this terminal, or why not. `hold`: a reason to open nothing now. Raises TerminalError."""
+    if hold:
+        return Denial(Code.HALTED, hold)
+    if config.symbols and signal.symbol not in config.symbols:
+        return Denial(
+            Code.SYMBOL_NOT_ALLOWED,
+            f"{signal.symbol} is not among the terminal's allowed symbols. Choose another or allow it.",
+        )
+    name = to_broker(config, signal.symbol)
+    spec = terminal.spec(name)
+    if spec is None:
+        return Denial(
+            Code.SYMBOL_NOT_ALLOWED, f"The broker has no symbol {name}. Correct the symbol or its mapping."
+        )
+    if (denial := check_trade_mode(spec, signal.side)) is not None:
+        return denial
+    limits = config.limits
+    if limits.max_positions and len(terminal.positions()) >= limits.max_positions:
+        return Denial(
+            Code.TOO_MANY_POSITIONS,
+            f"{limits.max_positions} positions are open, the terminal's limit. Close some or raise it.",
+        )
+    lots = size(signal.lots, config.sizing, limits, spec)
+    if isinstance(lots, Denial):
+        return lots
+    # last, so that what is denied or waits for the terminal has used nothing up
+    if not bucket.take(limits.orders_per_second, now_ms):
+        return Denial(
+            Code.TOO_MANY_ORDERS,
+            f"More than {limits.orders_per_second} orders a second. Slow down or raise the terminal's limit.",
+        )
+    return lots
