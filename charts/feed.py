@@ -66,7 +66,7 @@ class Feed:
         server = await loop.create_server(lambda: _Connection(self), host, port)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write())
+                tasks.create_task(self.write())
                 tasks.create_task(self._clock())
                 tasks.create_task(self._beat())
                 tasks.create_task(self._beat_health())
@@ -133,7 +133,7 @@ class Feed:
 
     # --- Out ---
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
         """One transaction after the other. The pause after a failure is the circuit breaker."""
         pause = 0.0
         while True:
