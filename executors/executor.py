@@ -40,6 +40,7 @@ QUICK_S = (0.0, 0.5, 1.5)  # the first tries: a bridge or broker that restarts i
 TRIES_BEFORE_ALARM = 3  # of the slow ones
 TICK_POLL_MS = 25
 LOOK_MS = 500
+SYNC_AFTER_MS = 30
 RUN_MS = 100  # of orders in a row
 TURN_LIMIT_S = 10.0  # a turn without a broker call that takes longer is stuck
 INBOX_LIMIT = 10_000
@@ -107,6 +108,7 @@ class Executor(threading.Thread):
         self._tries = 0
         self._due_connect = 0.0
         self._due_sync = 0.0
+        self._sync_took_ms = 0.0
         self._due_ticks = 0.0
         self._due_look = 0.0
         self._drain_asked = 0
@@ -223,8 +225,9 @@ class Executor(threading.Thread):
                 self._ticker.poll()
                 self._due_ticks = now + TICK_POLL_MS
             if now >= self._due_sync:
-                self._due_sync = now + settings.ACCOUNT_SYNC_MS
                 self._sync()
+                self._sync_took_ms = monotonic_ms() - now
+                self._due_sync = now + max(settings.ACCOUNT_SYNC_MS, 10 * self._sync_took_ms)
             if now >= self._due_look and self._resolution.due():
                 self._due_look = now + LOOK_MS
                 self._resolution.look()
@@ -403,6 +406,9 @@ class Executor(threading.Thread):
     # --- telling ---
 
     def _reported(self, row: LegRow, report: ExecutionReport) -> None:
+        self._progress.moved(
+            settings.SEND_LIMIT_S
+        )  # a close of many positions is many calls, each with its limit
         with self._settled_look:
             self._latest[row.order_id] = report
             self._latest.move_to_end(row.order_id)
@@ -414,7 +420,8 @@ class Executor(threading.Thread):
         ):  # its answer follows; the link must not compete with the send
             self._link.notify()
         self._facts.own_us, self._facts.broker_us = self._execution.own_us, self._execution.broker_us
-        self._due_sync = min(self._due_sync, monotonic_ms())  # show what changed at once
+        # what changed is shown soon, but never in the way of the next order of a burst
+        self._due_sync = min(self._due_sync, monotonic_ms() + max(SYNC_AFTER_MS, 10 * self._sync_took_ms))
 
     def _status(self, status: InstanceStatus, error: str = "") -> None:
         if error and error != self._facts.last_error:
