@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_t06_candles_end_with_the_one_that_is_open_at_the_time_asked_for(rig: Ri
     rates = terminal.rates("GBPUSD", 60, until, 50)
     assert len(rates) == 50
     assert rates[-1].time_ms == until // MINUTE_MS * MINUTE_MS
-    assert all(second.time_ms > first.time_ms for first, second in zip(rates, rates[1:], strict=False))
+    assert all(second.time_ms > first.time_ms for first, second in pairwise(rates))
     assert all(
         item.low <= min(item.open, item.close) <= max(item.open, item.close) <= item.high for item in rates
     )
