@@ -1,16 +1,17 @@
-"""Which processes `make run` starts, with what command, on what port, and how each shows that it is well.
+"""Which processes the platform has, with what command, on what port, and how each shows that it is well.
 
-Precedes: `running`, which starts them under supervisord with the configuration written here.
+Precedes: `running`, which starts them under supervisord with the configuration written here. A systemd unit has
+`python -m tradedist.programs NAME` become one of them (deploy/systemd/tradedist@.service).
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tradedist import probes, settings
-from tradedist.embedded import EmbeddedValkey
+from tradedist import probes, settings, stores
 from tradedist.processes import MARK
 
 LOGS = settings.DATA_DIR / "logs"
@@ -44,32 +45,11 @@ def _celery(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "--quiet", "--app", "tradedist", *arguments]
 
 
-def valkeys() -> list[EmbeddedValkey]:
-    """The embedded servers that no setting replaces."""
-    state = EmbeddedValkey(
-        name="valkey-state",
-        directory=settings.DATA_DIR / "valkey-state",
-        port=settings.STATE_PORT,
-        password=settings.REDIS_PASSWORD,
-        durable=True,
-        maxmemory_mb=settings.STATE_MAXMEMORY_MB,
-    )
-    ticks = EmbeddedValkey(
-        name="valkey-ticks",
-        directory=settings.DATA_DIR / "valkey-ticks",
-        port=settings.TICKS_PORT,
-        password=settings.REDIS_PASSWORD,
-        durable=False,
-        maxmemory_mb=settings.TICKS_MAXMEMORY_MB,
-    )
-    return [state] * settings.EMBEDDED_STATE + [ticks] * settings.EMBEDDED_TICKS
-
-
 def programs() -> list[Program]:
     """In the order in which they are shown. What a setting replaces by a server of the operator's is left out."""
     found = [
         Program(server.name, server.command(), probes.valkey(server.url), store=True, start_s=1)
-        for server in valkeys()
+        for server in stores.valkeys()
     ]
     if settings.EMBEDDED_PAPER_BROKER:
         listens = probes.listens(settings.PAPER_BROKER_PORT)
@@ -178,3 +158,18 @@ def _plain(value: object) -> str:
 
 def _environment(values: dict[str, str]) -> str:
     return ",".join(f'{name}="{_plain(value)}"' for name, value in values.items())
+
+
+def main(name: str) -> None:
+    found = {program.name: program for program in programs()}
+    if name not in found:
+        sys.exit(f"There is no process {name!r} with these settings. There are: {', '.join(found)}.")
+    for server in stores.valkeys():
+        if server.name == name:
+            server.prepare()
+    os.environ.update(found[name].environment)
+    os.execv(found[name].command[0], found[name].command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) == 2 else "")

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import TextIOWrapper
 from types import FrameType
 
-from tradedist import processes, programs, screen, settings
+from tradedist import processes, programs, screen, settings, stores
 from tradedist.child import die_with_parent
 from tradedist.control import Control
 from tradedist.ports import TCP, UDP, holder, is_free
@@ -115,7 +115,7 @@ class Run:
 
     def _start(self) -> None:
         began = time.monotonic()
-        for server in programs.valkeys():
+        for server in stores.valkeys():
             server.prepare()
         programs.write_configuration(self.programs)
         self._start_supervisord()
