@@ -14,6 +14,7 @@ from charts import candle_query
 from charts.messages import TIMEFRAMES, Candle, SymbolInfo, SymbolName
 from executors.errors import Code, Refused
 from tradedist import keys
+from tradedist.http_errors import ERRORS
 from tradedist.redis import loop_ticks
 
 router = Router(tags=["market"])
@@ -47,14 +48,19 @@ class CandleQuery(BaseModel):
 
 
 @router.get(
-    "/symbols", response={200: SymbolsPage}, summary="Symbols and their specification", operation_id="symbols"
+    "/symbols",
+    response={200: SymbolsPage, **ERRORS},
+    summary="Symbols and their specification",
+    operation_id="symbols",
 )
 async def symbols(request: HttpRequest) -> HttpResponse:
     _refuse_unknown(request, frozenset())
     return _answer(SymbolsPage(items=await candle_query.symbols()))
 
 
-@router.get("/candles", response={200: CandlesPage}, summary="Candles, oldest first", operation_id="candles")
+@router.get(
+    "/candles", response={200: CandlesPage, **ERRORS}, summary="Candles, oldest first", operation_id="candles"
+)
 async def candles(request: HttpRequest, query: Query[CandleQuery]) -> HttpResponse:
     """The newest `limit` candles of the span. The last one may be forming."""
     _refuse_unknown(request, frozenset({"symbol", "timeframe", "from", "to", "limit"}))

@@ -15,13 +15,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from executors import api_schema, grants, modes, readmodel
 from executors.api_auth import json_body, known_parameters
-from executors.api_schema import ERRORS, OrdersPage, PositionsPage, TerminalsPage
+from executors.api_schema import OrdersPage, PositionsPage, TerminalsPage
 from executors.dispatch import accept, describe
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.messages import Message, Mode, SignalView, Slug, Targets, public_json
 from executors.orders import OrderState
 from executors.readmodel import SignalPage
 from tradedist.addresses import client_address
+from tradedist.http_errors import ERRORS
 from tradedist.redis import loop_state
 
 logger = logging.getLogger(__name__)

@@ -7,19 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from executors.errors import Code
 from executors.messages import SIGNAL, Message, Mode, PendingOrderState, PositionState
 from executors.readmodel import TerminalView
-
-
-class Error(BaseModel):
-    """Every error, whatever the route."""
-
-    code: Code
-    message: str = Field(description="A sentence that says what to change")
-
-
-ERRORS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503), Error)
 
 
 class TerminalsPage(Message):

@@ -16,10 +16,10 @@ from ninja.errors import HttpError, ValidationError
 import charts.api
 import executors.api
 from executors.api_auth import Authenticate, known_parameters
-from executors.api_schema import ERRORS, HealthView
+from executors.api_schema import HealthView
 from executors.errors import AcceptUnknown, Code, Refused
 from tradedist.health import Health
-from tradedist.http_errors import error_response, said
+from tradedist.http_errors import ERRORS, error_response, said
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from pydantic import BaseModel, Field
 
 from executors.errors import Code
 from tradedist.layers import AnswerLayer
@@ -28,6 +29,17 @@ SAID: dict[int, tuple[Code, str]] = {
     500: (Code.INTERNAL, "Something went wrong here. It is in the log; try again."),
     503: (Code.UNAVAILABLE, "A part that this needs does not answer. Try again in a moment."),
 }
+
+
+class Error(BaseModel):
+    """Every error, whatever the route."""
+
+    code: Code
+    message: str = Field(description="A sentence that says what to change")
+
+
+ERRORS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503), Error)
+"""For the responses that a route documents."""
 
 
 def error_response(code: str, message: str, status: int, **more: Any) -> JsonResponse:
