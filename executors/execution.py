@@ -150,12 +150,14 @@ class Execution:
                 )
         if self._knows(leg):
             return True  # it became known while it waited here: what the journal says holds
+        reached("leg-taken")
         trace = self._trace(leg, path)
         row = new_row(leg, self.clock)
         try:
             denial = self._prepare(row)
             if denial is not None:
                 self._end_unsent(row, S.DENIED, trace, denial.code, denial.message)
+                reached("after-denial")
             else:
                 self.pursue(row, trace)
         except TerminalError:
@@ -453,6 +455,7 @@ class Execution:
                     )
         row.plan["waiting"] = []
         row.plan["tickets"] += fresh
+        row.plan_kept = False
         row.wanted_lots += sum((Decimal(str(item[3])) for item in fresh), ZERO)
         return bool(fresh)
 

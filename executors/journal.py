@@ -109,6 +109,7 @@ class Journal:
                 self._db.close()
                 raise JournalError(f"{path} has {key} {found}, wanted {wanted}: it is another journal")
         self.journal_id = str(self._meta("journal_id"))
+        self._position = self.position()
 
     def close(self) -> None:
         self._db.close()
@@ -229,7 +230,8 @@ class Journal:
             self._db.execute(
                 "INSERT INTO legs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
                 " state = excluded.state, wanted_lots = excluded.wanted_lots, filled_lots = excluded.filled_lots,"
-                " plan = excluded.plan, report_seq = excluded.report_seq, open = excluded.open",
+                " plan = CASE WHEN excluded.plan = '' THEN legs.plan ELSE excluded.plan END,"
+                " report_seq = excluded.report_seq, open = excluded.open",
                 (
                     row.order_id,
                     leg.leg_seq,
@@ -239,7 +241,7 @@ class Journal:
                     row.state.value,
                     str(row.wanted_lots),
                     str(row.filled_lots),
-                    json.dumps(row.plan),
+                    "" if row.plan_kept else json.dumps(row.plan),
                     row.report_seq,
                     int(row.state not in SETTLED),
                     row.received_ms,
@@ -247,16 +249,14 @@ class Journal:
             )
             if request is not None:
                 self._put_request(row.order_id, request)
-            for report in reports:
-                cursor = self._db.execute(
-                    "INSERT INTO reports (order_id, report_seq, report) VALUES (?, ?, '')",
-                    (row.order_id, report.report_seq),
-                )
-                placed = report.model_copy(update={"position": cursor.lastrowid})
+            for position, report in enumerate(reports, self._position + 1):
+                placed = report.model_copy(update={"position": position})
                 self._db.execute(
-                    "UPDATE reports SET report = ? WHERE position = ?",
-                    (placed.model_dump_json(), cursor.lastrowid),
+                    "INSERT INTO reports VALUES (?, ?, ?, ?)",
+                    (position, row.order_id, report.report_seq, placed.model_dump_json()),
                 )
+        self._position += len(reports)
+        row.plan_kept = True
 
     def _put_request(self, order_id: str, request: RequestRow) -> None:
         self._db.execute(

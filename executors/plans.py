@@ -3,6 +3,7 @@
 Precedes: execution sends what comes out. Follows: the leg, the frozen plan, and the outcomes so far.
 """
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
@@ -54,8 +55,11 @@ def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) 
         return _step(
             row.requests, to_broker(config, signal.symbol), kind, row.wanted_lots, 0, config, min_lots
         )
+    by_position: dict[int, list[RequestRow]] = defaultdict(list)
+    for item in row.requests:
+        by_position[item.request["position"]].append(item)
     for ticket, symbol, position_type, lots in row.plan.get("tickets", []):
-        made = [item for item in row.requests if item.request["position"] == ticket]
+        made = by_position.get(ticket, [])
         step = _step(made, symbol, SELL if position_type == BUY else BUY, Decimal(lots), ticket, config, ZERO)
         if step is not None:
             return step

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from executors.legs import ZERO, LegRow
+from executors.legs import ZERO, LegRow, RequestRow
 from executors.messages import ExecutionReport, OpenSignal
 from executors.orders import OrderState
 
@@ -64,6 +64,9 @@ def build_report(
     """The report that tells the order as the row has it now."""
     signal = row.leg.signal
     last = row.requests[-1] if row.requests else None
+    # on the way, only what the last request brought: the reports of a close of 800 positions must stay small
+    told = row.requests[-1:] if state is OrderState.INTENT else row.requests
+    closed = _closed(row) if state is not OrderState.INTENT else []
     filled = [item for item in row.requests if item.filled_lots and item.price]  # a price may come later
     lots = sum((item.filled_lots for item in filled), ZERO)
     price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if lots else None
@@ -83,9 +86,9 @@ def build_report(
         message=message,
         retcode=last.retcode if last else None,
         request_n=len(row.requests),
-        position_tickets=_tickets(row, "positions") or _closed(row),
-        order_tickets=_tickets(row, "orders"),
-        deal_tickets=_tickets(row, "deals"),
+        position_tickets=_tickets(told, "positions") or closed,
+        order_tickets=_tickets(told, "orders"),
+        deal_tickets=_tickets(told, "deals"),
         time_ms=time_ms,
         trace=trace.report(),
         woken_by=cast(Path, trace.path),
@@ -93,8 +96,8 @@ def build_report(
     )
 
 
-def _tickets(row: LegRow, kind: str) -> list[int]:
-    found: list[Any] = [ticket for item in row.requests for ticket in item.result.get(kind, [])]
+def _tickets(requests: list[RequestRow], kind: str) -> list[int]:
+    found: list[Any] = [ticket for item in requests for ticket in item.result.get(kind, [])]
     return list(dict.fromkeys(found))
 
 
