@@ -254,6 +254,7 @@ class Resolution:
             self.execution.journal.record(row, request=request)
         else:
             self.execution.conclude(row, trace, request=request)
+        reached("after-resolve")
 
     def _write(self, row: LegRow, request: RequestRow, found: Found) -> None:
         """What was found, into the request and its order."""

@@ -18,7 +18,7 @@ from executors.terminals.paper.oracle import Records, from_directory
 from tests.stack import Stack
 from tradedist import keys
 
-REQUESTS = 6  # magics looked for per order
+SPARE = 6  # magics looked for beyond the requests that an order reports
 
 
 @dataclass
@@ -70,14 +70,18 @@ def compare(
     return found
 
 
-def magics(stack: Stack, order_id: str) -> list[int]:
+def magics(stack: Stack, order_id: str, reported: int) -> list[int]:
     installation = stack.secret("installation_id")
-    return [request_magic(installation, order_id, n) for n in range(1, REQUESTS + 1)]
+    return [request_magic(installation, order_id, n) for n in range(1, reported + SPARE + 1)]
 
 
 def _stray(stack: Stack, claims: Claims, records: Records) -> list[str]:
     """Broker orders of ours that belong to no order we know."""
-    known = {magic for order_id in claims.orders for magic in magics(stack, order_id)}
+    known = {
+        magic
+        for order_id, report in claims.orders.items()
+        for magic in magics(stack, order_id, report.request_n)
+    }
     return [
         f"stray: broker order {orders[0].ticket} with magic {magic} belongs to no order"
         for magic, orders in records.orders_by_magic().items()
@@ -86,7 +90,7 @@ def _stray(stack: Stack, claims: Claims, records: Records) -> list[str]:
 
 
 def _truth(stack: Stack, order_id: str, report: ExecutionReport, records: Records) -> list[str]:
-    ours = set(magics(stack, order_id))
+    ours = set(magics(stack, order_id, report.request_n))
     by_magic = {magic: orders for magic, orders in records.orders_by_magic().items() if magic in ours}
     found = [
         f"doubled: {order_id} has {len(orders)} broker orders with magic {magic}"

@@ -75,7 +75,7 @@ class Run:
     def __call__(self) -> bool:
         """Whether the point was reached."""
         terminal = self.random.choice(TERMINALS)
-        closes = self.point not in AFTER_A_CRASH and self.random.random() < 0.3
+        closes = self.point not in (*AFTER_A_CRASH, "after-denial") and self.random.random() < 0.3
         if closes:
             self._send(self._open(terminal))
         lines = [self.point]
@@ -92,7 +92,8 @@ class Run:
         time.sleep(self.random.random() * 0.02)
         fresh.replace(self.file)
         self._send(self._close(terminal) if closes else self._open(terminal))
-        return self._healed()
+        with self.http:
+            return self._healed()
 
     def _open(self, terminal: str) -> dict[str, Any]:
         return {
@@ -101,7 +102,7 @@ class Run:
             "symbol": self.random.choice(["EURUSD", "USDJPY"]),
             "side": self.random.choice(["buy", "sell"]),
             "order_type": "market",
-            "lots": self.random.choice([0.1, 0.2, 0.3]),
+            "lots": 0.001 if self.point == "after-denial" else self.random.choice([0.1, 0.2, 0.3]),
             "targets": {"terminals": [terminal]},
         }
 
