@@ -31,7 +31,8 @@ chaos: install-test  ## kill each process in turn during orders, then compare wi
 	@$(VENV)/python -m pytest tests/chaos -m chaos --timeout 1800
 
 bench: install-test  ## measure, and print the figures that docs/performance.md keeps
-	@for program in bench/[a-z]*.py; do $(VENV)/python "$$program" || exit 1; done
+	@for name in $$(grep -l __main__ bench/*.py | sed 's#bench/##; s#.py$$##'); do \
+	  echo "--- $$name" && $(VENV)/python -m bench.$$name || exit 1; done
 
 # --- Before a commit ---
 lint: install-test  ## ruff: rules and format

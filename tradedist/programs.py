@@ -72,7 +72,7 @@ def programs() -> list[Program]:
                     "--without-gossip", "--without-mingle", "--heartbeat-interval=30", "--task-events"),
             probes.always,
         ),
-        Program("beat", _celery("beat", f"--schedule={settings.DATA_DIR / 'beat'}", "--pidfile="), probes.always),
+        Program("beat", _celery("beat", f"--schedule={RUN / 'beat-schedule'}", "--pidfile="), probes.always),
         Program(
             "flower",
             _celery("flower", *flower_options),
