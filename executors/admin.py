@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -132,13 +133,19 @@ class TerminalAdmin(AuditedAdmin):
 
     @admin.action(description="Retire: out of use for good; the id is never used again")
     def retire(self, request: HttpRequest, chosen: "QuerySet[Terminal]") -> None:
-        retired = list(chosen.filter(retired_at=None))
-        for terminal in retired:
-            terminal.retire()
-            audit.append(
-                request.user, "terminal retired", f"terminal {terminal.pk}", address=client_address(request)
+        with transaction.atomic():
+            retired = list(chosen.filter(retired_at=None))
+            for terminal in retired:
+                terminal.retire()
+                audit.append(
+                    request.user,
+                    "terminal retired",
+                    f"terminal {terminal.pk}",
+                    address=client_address(request),
+                )
+            configuration.publish_after_commit(
+                [terminal.pk for terminal in retired], self.tell_failure(request)
             )
-        configuration.publish_after_commit([terminal.pk for terminal in retired], self.tell_failure(request))
         messages.success(request, f"Retired: {', '.join(terminal.pk for terminal in retired) or 'none'}")
 
 

@@ -48,12 +48,12 @@ class TerminalForm(forms.ModelForm):  # type: ignore[type-arg]
         return name
 
     def clean_symbols(self) -> list[str]:
-        symbols: list[str] = _checked(SYMBOL_LIST, self.cleaned_data["symbols"] or [], 'a list such as ["EURUSD"]')
+        symbols: list[str] = _checked(SYMBOL_LIST, self.cleaned_data["symbols"], 'a list such as ["EURUSD"]')
         return symbols
 
     def clean_symbol_map(self) -> dict[str, str]:
         symbols: dict[str, str] = _checked(
-            SYMBOL_MAP, self.cleaned_data["symbol_map"] or {}, 'an object such as {"EURUSD": "EURUSD.pro"}'
+            SYMBOL_MAP, self.cleaned_data["symbol_map"], 'an object such as {"EURUSD": "EURUSD.pro"}'
         )
         return symbols
 
@@ -81,7 +81,10 @@ class TerminalForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def _checked(kind: TypeAdapter[Any], value: Any, wants: str) -> Any:
+    """An empty field comes as None."""
     try:
+        if value is None:
+            value = [] if kind is SYMBOL_LIST else {}
         return kind.validate_python(value)
     except SchemaError:
         raise ValidationError(

@@ -5,6 +5,7 @@ commands write here. Every change goes through `save()`, so that versions rise a
 """
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, ClassVar, NoReturn, Self
 
 from django.conf import settings
@@ -57,7 +58,7 @@ class Terminal(models.Model):
     """What never changes after creation: orders and journals refer to it."""
 
     UNPUBLISHED: ClassVar[frozenset[str]] = frozenset(
-        {"version", "created_at", "updated_at", "mode", "mode_by_admin"}
+        {"version", "created_at", "updated_at", "mode", "mode_by_admin", "resumes"}
     )
     """Fields whose change makes no new configuration version (modes are published apart)."""
 
@@ -123,7 +124,11 @@ class Terminal(models.Model):
     )
     sizing_method = models.CharField(max_length=12, choices=Sizing.choices, default=Sizing.MULTIPLIER)
     sizing_value = models.DecimalField(
-        max_digits=16, decimal_places=8, default=1, help_text="The multiplier, or the fixed lots."
+        max_digits=16,
+        decimal_places=8,
+        default=1,
+        validators=[MinValueValidator(Decimal("0.00000001"))],
+        help_text="The multiplier, or the fixed lots.",
     )
     max_lots = models.DecimalField(
         max_digits=16,
@@ -197,6 +202,14 @@ class Terminal(models.Model):
                 if kwargs.get("update_fields") is not None:
                     kwargs["update_fields"] = {*kwargs["update_fields"], "version", "updated_at"}
             super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """The table refuses it as well; here it gets words."""
+        same = Terminal.objects.active().filter(login=self.login, server=self.server).exclude(pk=self.pk)
+        if self.retired_at is None and same.exists():
+            raise ValidationError(
+                {"login": "Another terminal has this login and server: orders would be sent twice."}
+            )
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("a terminal is retired, not deleted: its id is never used again")
