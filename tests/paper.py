@@ -125,8 +125,10 @@ class PaperBroker:
 
 
 @contextlib.contextmanager
-def running_broker(**options: Any) -> Iterator[PaperBroker]:
+def running_broker(configuration: str = "", **options: Any) -> Iterator[PaperBroker]:
+    """`configuration`: a personalities.toml on top of the shipped one."""
     with tempfile.TemporaryDirectory(prefix="paper-") as directory:
+        (Path(directory) / "personalities.toml").write_text(configuration)
         broker = PaperBroker(Path(directory), **options)
         try:
             yield broker.start()

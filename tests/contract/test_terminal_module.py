@@ -6,7 +6,7 @@ Run the same file against the real package on Windows by putting it in place of 
 import asyncio
 import enum
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -19,32 +19,13 @@ import pytest
 from executors.terminals import paper as mt5
 from executors.terminals.paper import constants
 from executors.terminals.paper.fields import FIELDS
-from tests.paper import PASSWORD, PaperBroker, running_broker
+from tests.contract.desk import LOGIN, deal
+from tests.paper import PASSWORD
 
-LOGIN = 500
 INVALID = (-2, "Invalid arguments")
 OK = (1, "Success")
 
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[PaperBroker]:
-    with running_broker() as running:
-        running.account(LOGIN, "lab")
-        running.account(LOGIN + 1, "net")
-        running.push("EURUSD", 1.10000, 1.10010)
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def connected(broker: PaperBroker) -> Iterator[None]:
-    broker.oracle.clear_faults()
-    assert mt5.initialize(broker.url, login=LOGIN, password=PASSWORD)
-    yield
-    mt5.shutdown()
-
-
-def deal(**more: Any) -> dict[str, Any]:
-    return {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0, "price": 1.1001, "type_filling": 1, **more}
+pytestmark = pytest.mark.usefixtures("connected")
 
 
 # --- Surface ---------------------------------------------------------------------------------------------------------------
@@ -58,9 +39,15 @@ def test_m01_exports_what_the_package_exports_and_no_more() -> None:
     assert mt5.__author__ == "MetaQuotes Ltd."
     assert set(FIELDS) <= set(dir(mt5))
     assert {"Buy", "Sell", "Close"} <= set(dir(mt5))
-    functions = [name for name in dir(mt5) if type(getattr(mt5, name)).__name__ == "builtin_function_or_method"]
+    functions = [
+        name for name in dir(mt5) if type(getattr(mt5, name)).__name__ == "builtin_function_or_method"
+    ]
     assert len(functions) == 32
-    for absent in ("SYMBOL_FILLING_FOK", "TRADE_RETCODE_HEDGE_PROHIBITED", "SYMBOL_CALC_MODE_EXCH_FUTURES_FORTS"):
+    for absent in (
+        "SYMBOL_FILLING_FOK",
+        "TRADE_RETCODE_HEDGE_PROHIBITED",
+        "SYMBOL_CALC_MODE_EXCH_FUTURES_FORTS",
+    ):
         assert not hasattr(mt5, absent)
 
 
@@ -86,7 +73,13 @@ def test_m04_positional_functions_take_no_keywords() -> None:
         mt5.symbol_info(symbol="EURUSD")
     with pytest.raises(TypeError, match="takes no arguments"):
         mt5.version(1)
-    for name in ("symbol_info_tick", "copy_rates_from", "order_calc_margin", "market_book_add", "history_deals_total"):
+    for name in (
+        "symbol_info_tick",
+        "copy_rates_from",
+        "order_calc_margin",
+        "market_book_add",
+        "history_deals_total",
+    ):
         with pytest.raises(TypeError):
             getattr(mt5, name)(symbol="EURUSD")
 
@@ -145,7 +138,16 @@ def test_m07_every_field_has_the_type_that_the_c_code_makes() -> None:
 def test_m08_arrays_have_metatraders_layout_and_are_read_only() -> None:
     rates = mt5.copy_rates_from_pos("EURUSD", mt5.TIMEFRAME_M5, 0, 10)
     ticks = mt5.copy_ticks_from("EURUSD", datetime.now(UTC) - timedelta(days=1), 10, mt5.COPY_TICKS_ALL)
-    assert rates.dtype.names == ("time", "open", "high", "low", "close", "tick_volume", "spread", "real_volume")
+    assert rates.dtype.names == (
+        "time",
+        "open",
+        "high",
+        "low",
+        "close",
+        "tick_volume",
+        "spread",
+        "real_volume",
+    )
     assert ticks.dtype.names == ("time", "bid", "ask", "last", "volume", "time_msc", "flags", "volume_real")
     for rows in (rates, ticks):
         assert rows.dtype.itemsize == 60
@@ -199,7 +201,11 @@ def test_m10_nothing_found_is_no_error(call: Callable[[], Any], gives: Any) -> N
         (lambda: mt5.history_deals_get("2020", "2021"), None, INVALID),
         (lambda: mt5.history_deals_get(date(2020, 1, 1), date(2021, 1, 1)), None, INVALID),
         (lambda: mt5.history_deals_get(np.int64(0), np.int64(1)), None, INVALID),
-        (lambda: mt5.history_deals_get(np.datetime64("2020-01-01"), np.datetime64("2021-01-01")), None, INVALID),
+        (
+            lambda: mt5.history_deals_get(np.datetime64("2020-01-01"), np.datetime64("2021-01-01")),
+            None,
+            INVALID,
+        ),
         (lambda: mt5.symbol_info(), None, INVALID),
         (lambda: mt5.symbol_info("X" * 30), None, INVALID),
         (lambda: mt5.symbol_info(b"EURUSD"), None, INVALID),
@@ -224,7 +230,9 @@ def test_m10_nothing_found_is_no_error(call: Callable[[], Any], gives: Any) -> N
         (lambda: mt5.login(LOGIN, PASSWORD, "Elsewhere"), False, (-6, "Terminal: Authorization failed")),
     ],
 )
-def test_m11_refused_arguments_and_failures(call: Callable[[], Any], gives: Any, error: tuple[int, str]) -> None:
+def test_m11_refused_arguments_and_failures(
+    call: Callable[[], Any], gives: Any, error: tuple[int, str]
+) -> None:
     result = call()
     assert result is gives
     assert mt5.last_error() == error
@@ -261,7 +269,9 @@ class Name(str):
 
 
 @pytest.mark.parametrize("field", ["volume", "price", "stoplimit", "sl", "tp"])
-@pytest.mark.parametrize("value", [0, 1, True, None, Decimal(1), Fraction(1, 2), np.float32(1), np.int64(1), "1.0"])
+@pytest.mark.parametrize(
+    "value", [0, 1, True, None, Decimal(1), Fraction(1, 2), np.float32(1), np.int64(1), "1.0"]
+)
 def test_m13_money_fields_take_floats_only(field: str, value: Any) -> None:
     assert mt5.order_check(deal(**{field: value})) is None
     assert mt5.last_error() == (-2, f'Invalid "{field}" argument')
@@ -312,7 +322,8 @@ def test_m18_the_keywords_are_the_request() -> None:
 
 
 def test_m19_an_empty_keyword_dict_counts_as_keywords() -> None:
-    assert mt5.order_check(deal(), **{}) is None
+    nothing: dict[str, Any] = {}
+    assert mt5.order_check(deal(), **nothing) is None
     assert mt5.last_error() == (-2, "Unnamed arguments not allowed")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(mt5.order_check, deal()).result() is None
@@ -370,95 +381,3 @@ def test_m23_position_zero_is_the_forming_candle_and_comes_last() -> None:
 )
 def test_m24_group_masks(group: str, names: set[str]) -> None:
     assert {item.name for item in mt5.symbols_get(group) if "." not in item.name} == names
-
-
-# --- Connection ------------------------------------------------------------------------------------------------------------
-
-
-def test_m25_without_initialize_nothing_answers() -> None:
-    mt5.shutdown()
-    assert mt5.account_info() is None
-    assert mt5.last_error() == (-10004, "No IPC connection")
-    assert mt5.version() == (0, 0, "")
-    assert mt5.symbol_select("EURUSD") is False
-    assert mt5.order_send(deal()) is None
-    assert mt5.shutdown() is True
-
-
-def test_m26_a_broker_that_is_not_there() -> None:
-    assert mt5.initialize("tcp://127.0.0.1:1") is False
-    assert mt5.last_error() == (-10003, "IPC initialize failed, MetaTrader 5 x64 not found")
-
-
-def test_m27_login_switches_the_account(broker: PaperBroker) -> None:
-    assert mt5.login(LOGIN + 1, PASSWORD)
-    assert mt5.account_info().login == LOGIN + 1
-    assert mt5.login(LOGIN + 1, password="wrong") is False
-    assert mt5.last_error() == (-6, "Terminal: Authorization failed")
-    assert mt5.account_info().login == LOGIN + 1  # the pipe stays open
-
-
-def test_m28_an_investor_reads_and_may_not_trade(broker: PaperBroker) -> None:
-    broker.account(LOGIN + 2, "lab", investor="looking-only")
-    assert mt5.login(LOGIN + 2, password="looking-only")
-    assert mt5.account_info().trade_allowed is False
-    assert mt5.order_send(deal()).retcode == 10017
-
-
-def test_m29_a_terminal_that_dies_is_lost_until_initialize(broker: PaperBroker) -> None:
-    assert broker.oracle.call("drop_connections", LOGIN) == 1
-    assert mt5.positions_get() is None
-    assert mt5.last_error()[0] in (-10001, -10002)
-    assert mt5.positions_get() is None
-    assert mt5.last_error() == (-10004, "No IPC connection")
-    assert mt5.initialize(broker.url, login=LOGIN, password=PASSWORD)
-    assert mt5.positions_get() is not None
-
-
-def test_m30_an_answer_that_comes_twice_is_noticed(broker: PaperBroker) -> None:
-    broker.fault("double_answer", method="account_info", at=1)
-    assert mt5.account_info() is not None
-    assert mt5.terminal_info() is None
-    assert mt5.last_error() == (-10000, "IPC call failed")
-    assert mt5.terminal_info() is not None
-
-
-def test_m31_a_bare_initialize_finds_what_the_terminal_is_logged_in_to(broker: PaperBroker) -> None:
-    assert mt5.initialize(broker.url)
-    assert mt5.account_info().login == LOGIN
-
-
-def test_m32_buy_sell_and_close_work_as_the_packages_own() -> None:
-    assert mt5.Close("GBPUSD") is False
-    result = mt5.Buy("GBPUSD", 0.1)
-    assert result.retcode == 10009
-    assert mt5.Sell("GBPUSD", 0.1, 1.0).retcode == 10009
-    assert mt5.Close("GBPUSD", ticket=result.order) is True
-    assert mt5.Close("GBPUSD") is True
-    with pytest.raises(AttributeError):
-        mt5.Buy("FAKE", 0.1)
-
-
-def test_m33_depth_needs_to_be_asked_for_and_comes_by_descending_price() -> None:
-    assert mt5.market_book_get("EURUSD.thin") is None or mt5.market_book_release("EURUSD.thin")
-    assert mt5.market_book_add("EURUSD.thin") is True
-    rows = mt5.market_book_get("EURUSD.thin")
-    assert [row.type for row in rows] == [1] * 5 + [2] * 5
-    prices = [row.price for row in rows]
-    assert prices == sorted(prices, reverse=True)
-    assert type(rows[0].volume) is int
-    assert mt5.market_book_release("EURUSD.thin") is True
-    assert mt5.market_book_add("FAKE") is False
-    assert mt5.last_error() == OK
-
-
-def test_m34_market_watch_keeps_what_is_in_use() -> None:
-    assert mt5.symbol_select("XAUUSD", False) is True
-    assert mt5.symbol_info("XAUUSD").visible is False
-    assert mt5.symbol_info_tick("XAUUSD") is None
-    assert mt5.last_error() == (-4, "Terminal: Not found")
-    assert mt5.order_check(deal(symbol="XAUUSD")).retcode == 10021
-    assert mt5.symbol_select("XAUUSD") is True
-    assert mt5.order_send(deal(symbol="EURUSD")).retcode == 10009
-    assert mt5.symbol_select("EURUSD", False) is False
-    assert mt5.symbols_total() == len(mt5.symbols_get())

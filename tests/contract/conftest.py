@@ -1,0 +1,48 @@
+"""Fixtures of the contract: one broker a module, with the restrictions of `desk.CONFIGURATION`; an account a test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from executors.terminals import paper as mt5
+from tests.contract.desk import CONFIGURATION, LOGIN, Desk
+from tests.paper import PASSWORD, PaperBroker, running_broker
+
+
+@pytest.fixture(scope="module")
+def rules_broker() -> Iterator[PaperBroker]:
+    with running_broker(CONFIGURATION) as running:
+        yield running
+
+
+@pytest.fixture
+def desk(rules_broker: PaperBroker) -> Iterator[Desk]:
+    rules_broker.oracle.clear_faults()
+    for feed, bid, ask in (
+        ("EURUSD", 1.10000, 1.10010),
+        ("USDJPY", 110.000, 110.010),
+        ("GBPUSD", 1.31661, 1.31668),
+    ):
+        rules_broker.push(feed, bid, ask)
+    made = Desk(rules_broker)
+    made.open()
+    yield made
+    mt5.shutdown()
+    rules_broker.check(magics_unique=False)
+
+
+@pytest.fixture(scope="module")
+def module_broker() -> Iterator[PaperBroker]:
+    with running_broker() as running:
+        running.account(LOGIN, "lab")
+        running.account(LOGIN + 1, "net")
+        running.push("EURUSD", 1.10000, 1.10010)
+        yield running
+
+
+@pytest.fixture
+def connected(module_broker: PaperBroker) -> Iterator[None]:
+    module_broker.oracle.clear_faults()
+    assert mt5.initialize(module_broker.url, login=LOGIN, password=PASSWORD)
+    yield
+    mt5.shutdown()
