@@ -5,7 +5,6 @@ terminal calls `publish_after_commit`; the beat and the start call `publish_all`
 or a rolled back Redis left behind. The only writer of CONFIGS, CONFIG_VERSIONS and MODES.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -152,16 +151,6 @@ def _publish_modes(client: "redis.Redis", modes: dict[str, str]) -> int:
 
 def global_mode() -> str:
     return GlobalMode.objects.values_list("mode", flat=True).first() or Terminal.Mode.ACTIVE
-
-
-def published_versions(client: "redis.Redis | None" = None) -> dict[str, int]:
-    held: Any = (client or state()).hgetall(keys.CONFIG_VERSIONS)
-    return {terminal_id: int(version) for terminal_id, version in held.items()}
-
-
-def body_of(terminal: Terminal) -> str:
-    """The configuration for people, without the sealed password."""
-    return json.dumps(json.loads(build(terminal).model_dump_json(exclude={"sealed_password"})), indent=2)
 
 
 def access_changed() -> None:
