@@ -32,8 +32,8 @@ NOT_SIGNED_IN = 4401
 TOO_MANY_SOCKETS = 4429
 SERVICE_RESTART = 1012
 GOING_AWAY = 1001
+INTERNAL_ERROR = 1011
 RECHECK_S = 60.0
-STALLED_S = 10.0  # a client that takes nothing for this long is let go
 MAX_PENDING = 32  # messages of one client in work at once; more wait in the transport
 READY_LIMIT_S = 2.0
 SHUTDOWN_GRACE_S = 1.0
@@ -336,8 +336,11 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
                 self._flush_due = now + self.hub.pace.interval_s(now)
                 for value in self.mailbox.take_latest():
                     await self._send(value.body, value.stamp)
-        except TimeoutError:
+        except TimeoutError:  # of the server, whose client takes nothing
             self.mailbox.close(TRY_AGAIN_LATER, "this connection takes nothing; connect again")
+        except Exception:
+            logger.exception("a %s socket cannot be written", self.kind)
+            self.mailbox.close(INTERNAL_ERROR, "a fault of ours; connect again")
         await self._send_close()
 
     async def _send_close(self) -> None:
@@ -355,8 +358,7 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
     async def _send(self, body: str, stamp: Stamp | None) -> None:
         self.sent += 1
         text = f'{{"n":{self.sent},{body[1:]}'
-        async with asyncio.timeout(STALLED_S):
-            await self.base_send({"type": "websocket.send", "text": text})
+        await self.base_send({"type": "websocket.send", "text": text})
         if stamp is not None:
             stamp.histogram.observe(max(0.0, time.time() - stamp.source_ms / 1000))
 
