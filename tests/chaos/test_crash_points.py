@@ -4,6 +4,7 @@
 ledger is compared with every answer that was given. Reconciliation waits are ten times shorter than in production.
 """
 
+import contextlib
 import os
 import random
 import tempfile
@@ -92,8 +93,7 @@ class Run:
         time.sleep(self.random.random() * 0.02)
         fresh.replace(self.file)
         self._send(self._close(terminal) if closes else self._open(terminal))
-        with self.http:
-            return self._healed()
+        return self._healed()
 
     def _open(self, terminal: str) -> dict[str, Any]:
         return {
@@ -168,7 +168,8 @@ def test_a_crash_there_neither_doubles_nor_loses(stack: Stack, point: str) -> No
     for seed in range(SEEDS):
         run = Run(stack, point, seed)
         began = time.monotonic()
-        reached += run()
+        with contextlib.closing(run.http):
+            reached += run()
         slowest = max(slowest, time.monotonic() - began)
         accepted |= run.accepted
     claims = Claims(stack)
