@@ -241,7 +241,6 @@ class Engine:
         order = self._order(case, now_ms, expiration_s=self._expiration(case, now_ms))
         order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
         self.state.put_order(order)
-        self.state.settle(case.book, order.symbol)
         if order.type in LIMITS and case.desk.instrument.exemode == EXCHANGE:
             self.triggers.watch_order(case.book, case.desk, order, now_ms)
         reply = Reply(
@@ -271,7 +270,6 @@ class Engine:
         order.price_stoplimit = request.stoplimit
         order.type_time, order.expiration_s = request.type_time, self._expiration(case, now_ms)
         self.state.put_order(order)
-        self.state.settle(case.book, order.symbol)
         return self._done(order.ticket)
 
     def _remove(self, case: Case, now_ms: int) -> Reply:

@@ -106,6 +106,9 @@ class State:
 
     def put_order(self, order: Order) -> None:
         self._record(["o", *order.row()], order)
+        book = self.books[order.login]
+        if book.account.margin_mode == EXCHANGE:  # waiting orders bind margin there
+            self.settle(book, order.symbol)
 
     def put_deal(self, deal: Deal) -> None:
         self._record(["d", *deal.row()], deal)

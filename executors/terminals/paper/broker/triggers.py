@@ -114,8 +114,6 @@ class Triggers:
         if comment is not None:
             order.comment = comment
         self.state.put_order(order)
-        if book.account.margin_mode == EXCHANGE_ACCOUNT:
-            self.state.settle(book, order.symbol)
 
     def _affordable(self, book: Book, desk: Desk, order: Order) -> bool:
         side = 0 if order.type in BUY_TYPES else 1
