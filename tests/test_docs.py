@@ -93,6 +93,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_named_files_exist(page: Path) -> None:
     """A page that names a module by its path names one that is there."""
     for name in re.findall(
-        r"`((?:tradedist|executors|charts|history|tests|bench|deploy|docs)/[\w./-]+\.\w+)`", text(page)
+        r"`((?:tradedist|executors|charts|history|tests|bench|deploy|docs|static|templates)/[\w./-]+\.\w+)`",
+        text(page),
     ):
         assert (ROOT / name).exists(), f"{page}: {name}"

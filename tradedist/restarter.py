@@ -14,7 +14,7 @@ from supervisor.supervisord import Supervisor
 
 from tradedist.child import PARENT
 
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.05
 LONGEST_BACKOFF_S = 5
 
 
