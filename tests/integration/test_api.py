@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
 import tradedist.celery  # noqa: F401  as in the web process: accept sends tasks
-from executors import dispatch, tokens
-from executors.api_auth import BURST, requests_of_users
+from executors import audit, dispatch, tokens
+from executors.api_auth import requests_of_users
 from executors.errors import Code
 from executors.messages import PositionState
 from executors.models import Member, Terminal
@@ -215,8 +215,7 @@ async def test_the_rate_of_orders_is_limited_per_user(stage: Stage) -> None:
 
 
 async def test_the_rate_of_requests_is_limited_per_user(stage: Stage) -> None:
-    for _ in range(BURST):
-        requests_of_users.take(stage.world.ted.pk, monotonic_ms())
+    requests_of_users._held[stage.world.ted.pk] = (0.0, monotonic_ms() + 60_000)  # empty, and not filling yet
     refused = await stage.ted.get("/me")
     error(refused, 429, Code.RATE_LIMITED)
     assert refused["Retry-After"] == "1"
@@ -428,6 +427,16 @@ async def test_an_admin_halts_all_and_it_is_published_and_audited(stage: Stage, 
     error(await stage.ted.post("/modes", {"mode": "ACTIVE", "scope": "all"}), 403, Code.FORBIDDEN)
 
 
+async def test_while_all_is_halted_only_known_signals_are_answered(stage: Stage) -> None:
+    body = an_open()
+    await stage.ted.post("/signals", body)
+    await stage.ann.post("/modes", {"mode": "HALTED", "scope": "all"})
+    error(await stage.ted.post("/signals", an_open()), 422, Code.TRADING_HALTED)
+    assert (await stage.ted.post("/signals", body)).status_code == 200
+    await stage.ann.post("/modes", {"mode": "REDUCING", "scope": "all"})
+    assert (await stage.ted.post("/signals", an_open())).status_code == 202  # the executor denies what opens
+
+
 async def test_a_trader_switches_his_own_but_not_what_an_admin_halted(stage: Stage, state_redis: Any) -> None:
     async def switch(who: Program, mode: str, **targets: Any) -> Any:
         return await who.post("/modes", {"mode": mode, "targets": targets})
@@ -479,5 +488,8 @@ async def test_a_trader_who_became_a_viewer_still_gets_his_record(stage: Stage) 
     body = an_open()
     await stage.ted.post("/signals", body)
     await Member.objects.filter(user=stage.world.ted).aupdate(role="viewer")
+    await sync_to_async(audit.append)(
+        "ann", "user changed", "ted"
+    )  # as the admin does; it makes the change known
     assert (await stage.ted.post("/signals", body)).status_code == 200
     error(await stage.ted.post("/signals", an_open()), 403, Code.FORBIDDEN)
