@@ -53,10 +53,12 @@ export function attachSession({ store, orders, market, signedIn }) {
     orders.closes.subscribe((code) => void onClose(code)),
     market.closes.subscribe((code) => void (code === NOT_SIGNED_IN && sessionIs(true))),
   ];
+  const silence = setInterval(() => store.lookForSilence(), 1_000);
   addEventListener("online", hurry, { signal: controller.signal });
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry(), { signal: controller.signal });
   return () => {
     controller.abort();
+    clearInterval(silence);
     for (const end of ends) end();
   };
 }

@@ -5,8 +5,8 @@ import { Delegate } from "./delegate.js";
 import { SETTLED } from "./messages.js";
 
 /**
- * @import {ChartMessage, CandleRow, Modes, OrderMessage, OrderView, Position, Report, Signal, SymbolInfo, Terminal,
- *   TerminalUpdate, Tick, User} from "./messages.js"
+ * @import {ChartMessage, CandleRow, Modes, OrderMessage, OrderView, Position, Report, Side, Signal, SymbolInfo,
+ *   Terminal, TerminalUpdate, Tick, User} from "./messages.js"
  *
  * @typedef {"connecting" | "live" | "reconnecting" | "redis-down" | "signed-out"} Connection
  *
@@ -23,6 +23,8 @@ import { SETTLED } from "./messages.js";
 
 const MAX_ORDERS = 1_000;
 const MAX_SENT = 200;
+const MAX_HELD = 5_000;
+const SILENT_MS = 5_000; // a terminal speaks every 500 ms
 
 export class Store {
   /** @type {Connection} */
@@ -63,6 +65,10 @@ export class Store {
   /** A part of the server does not do what was asked. */
   problems = /** @type {Delegate<{code: string, message: string}>} */ (new Delegate());
 
+  /** What each position was, for the report of its close that comes after it is gone. @type {Map<string, {symbol: string, side: Side}>} */
+  #held = new Map();
+  /** When each terminal last spoke, on the page's clock. @type {Map<string, number>} */
+  #heard = new Map();
   #stateRedis = true;
   #ticksRedis = true;
   /** @type {Exclude<Connection, "redis-down">} */
@@ -116,6 +122,8 @@ export class Store {
     this.user = snapshot.user;
     this.terminals = new Map(snapshot.terminals.map((terminal) => [terminal.terminal_id, terminal]));
     this.positions = new Map();
+    this.#remember(snapshot.positions);
+    this.#heard = new Map(snapshot.terminals.map((terminal) => [terminal.terminal_id, this.#now()]));
     for (const position of snapshot.positions) {
       const held = this.positions.get(position.terminal_id);
       if (held) held.push(position);
@@ -125,7 +133,7 @@ export class Store {
     this.orders = new Map();
     // newest first on the wire; kept oldest first, so that the oldest are dropped first
     for (const view of [...snapshot.orders].reverse()) {
-      this.orders.set(view.order_id, orderOf(view, before.get(view.order_id)?.click_us ?? null));
+      this.orders.set(view.order_id, this.#orderOf(view, before.get(view.order_id)?.click_us ?? null));
     }
     this.#stateRedis = true;
     this.#takeModes(snapshot.modes);
@@ -142,7 +150,7 @@ export class Store {
     for (const view of signal.orders) {
       const known = this.orders.get(view.order_id);
       if (!known || known.report.report_seq < view.report.report_seq) {
-        this.orders.set(view.order_id, orderOf(view, known?.click_us ?? null));
+        this.orders.set(view.order_id, this.#orderOf(view, known?.click_us ?? null));
       }
     }
     this.#dropOldOrders();
@@ -156,7 +164,7 @@ export class Store {
     const sent = this.sent.get(report.signal_id);
     const click_us = sent ? Math.round((this.#now() - sent.sent_at) * 1_000) : null;
     const view = { order_id: report.order_id, terminal_id: report.terminal_id, state: report.state, overdue: false, report };
-    const order = orderOf(view, click_us);
+    const order = this.#orderOf(view, click_us);
     if (known) order.accepted_ms = known.accepted_ms;
     this.orders.set(report.order_id, order);
     this.#dropOldOrders();
@@ -186,11 +194,47 @@ export class Store {
       broker_us: update.broker_us ?? terminal.broker_us,
       last_error: update.last_error ?? terminal.last_error,
     });
+    this.#heard.set(id, this.#now());
     if (positions) {
+      this.#remember(positions);
       this.positions.set(id, positions);
       this.positionsChanged.fire();
     }
     this.terminalsChanged.fire();
+  }
+
+  /** @param {Position[]} positions */
+  #remember(positions) {
+    for (const { terminal_id: id, position_ticket: ticket, symbol, side } of positions) this.#held.set(`${id}:${ticket}`, { symbol, side });
+    for (const key of this.#held.keys()) {
+      if (this.#held.size <= MAX_HELD) break;
+      this.#held.delete(key);
+    }
+  }
+
+  /** A close of all names no symbol; when its positions were of one, the page knows which. @param {OrderView} view @param {number | null} clickUs @returns {Order} */
+  #orderOf(view, clickUs) {
+    let { report } = view;
+    if (report.action === "close" && report.position_tickets.length && (!report.symbol || !report.side)) {
+      const held = report.position_tickets.map((ticket) => this.#held.get(`${view.terminal_id}:${ticket}`));
+      const [first] = held;
+      if (first && held.every((one) => one?.symbol === first.symbol)) {
+        const side = held.every((one) => one?.side === first.side) ? (first.side === "buy" ? "sell" : "buy") : null;
+        report = { ...report, symbol: report.symbol || first.symbol, side: report.side ?? side };
+      }
+    }
+    return { ...view, report, accepted_ms: report.trace["accepted"] ?? report.time_ms, click_us: clickUs };
+  }
+
+  /** Terminals that say nothing while the connection lives are shown as silent. Called each second. */
+  lookForSilence() {
+    if (this.connection !== "live") return;
+    for (const [id, terminal] of this.terminals) {
+      const silent = this.#now() - (this.#heard.get(id) ?? 0) > SILENT_MS;
+      if (!silent || terminal.stale) continue;
+      this.terminals.set(id, { ...terminal, stale: true });
+      this.terminalsChanged.fire();
+    }
   }
 
   /** @param {Modes} modes */
@@ -304,11 +348,6 @@ export class Store {
     this.connection = now;
     this.connectionChanged.fire(now);
   }
-}
-
-/** @param {OrderView} view @param {number | null} clickUs @returns {Order} */
-function orderOf(view, clickUs) {
-  return { ...view, accepted_ms: view.report.trace["accepted"] ?? view.report.time_ms, click_us: clickUs };
 }
 
 /** @param {import("./messages.js").Mode} one @param {import("./messages.js").Mode} other */

@@ -178,3 +178,32 @@ test("listeners are counted, so that a leak shows", () => {
   end();
   assert.equal(store.listeners, before);
 });
+
+test("a close of all tells the symbol when its positions were of one", () => {
+  const store = filledStore({ positions: [position("a", 1), position("a", 2), position("b", 3), position("b", 4, { symbol: "USDJPY" })] });
+  const close = (id, tickets) => report("x", id, 1, "FILLED", { action: "close", symbol: "", side: null, filled_lots: 0.2, position_tickets: tickets });
+  store.takeOrderMessage({ type: "terminal", n: 2, update: { terminal_id: "a", status: "READY", positions: [], time_ms: 6 } });
+  store.takeOrderMessage({ type: "report", n: 3, cursor: "c", report: close("a", [1, 2]) });
+  store.takeOrderMessage({ type: "report", n: 4, cursor: "c", report: close("b", [3, 4]) });
+  assert.deepEqual([store.orders.get("x:a").report.symbol, store.orders.get("x:a").report.side], ["EURUSD", "sell"]);
+  assert.equal(store.orders.get("x:b").report.symbol, "");
+});
+
+test("a terminal that says nothing for five seconds is silent until it speaks", () => {
+  let now = 0;
+  const store = new Store(() => now);
+  store.setSockets("live");
+  store.takeOrderMessage(snapshot());
+  const update = { terminal_id: "a", status: "READY", time_ms: 1 };
+  now = 4_000;
+  store.takeOrderMessage({ type: "terminal", n: 2, update });
+  now = 6_000;
+  store.lookForSilence();
+  assert.deepEqual([...store.terminals.values()].map(({ stale }) => stale), [false, true]);
+  store.takeOrderMessage({ type: "terminal", n: 3, update: { ...update, terminal_id: "b" } });
+  assert.equal(store.terminals.get("b").stale, false);
+  store.setSockets("reconnecting");
+  now = 60_000;
+  store.lookForSilence();
+  assert.equal(store.terminals.get("a").stale, false, "the page itself hears nothing");
+});

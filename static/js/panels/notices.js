@@ -38,16 +38,16 @@ export function attachNotices(store, say) {
     const sum = filled.reduce((total, order) => total + order.report.filled_lots, 0);
     const volume = filled.reduce((total, order) => total + order.report.filled_lots * (order.report.price ?? 0), 0);
     const [first] = filled;
-    const symbols = new Set(filled.map((order) => order.report.symbol));
+    const symbols = new Set(filled.map((order) => order.report.symbol || "several symbols"));
     const digits = store.symbols.get(first?.report.symbol ?? "")?.digits ?? 5;
     say({
       key: `${id} outcome`,
       tone: filled.length ? "good" : undefined,
       title: first
         ? `${first.report.action === "close" ? "Closed" : first.report.side === "sell" ? "Sold" : "Bought"} ${lots(sum)}${
-          symbols.size === 1 ? ` ${first.report.symbol}` : ""} on ${count(filled.length, "terminal")}`
+          symbols.size === 1 ? ` ${[...symbols][0]}` : ""} on ${count(filled.length, "terminal")}`
         : "Nothing to close",
-      text: symbols.size === 1 ? `Mean price ${price(volume / sum, digits)}` : first ? "" : "The positions were closed already.",
+      text: symbols.size === 1 && first?.report.symbol ? `Mean price ${price(volume / sum, digits)}` : first ? "" : "The positions were closed already.",
     });
   }
 

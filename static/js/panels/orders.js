@@ -77,7 +77,7 @@ export function attachOrders({ store, filter, filterChanged }) {
     fillCell(cells["symbol"], report.symbol || "all");
     fillCell(cells["lots"], report.lots ? lots(report.lots) : "–");
     fillCell(cells["filled"], report.filled_lots ? lots(report.filled_lots) : "–");
-    fillCell(cells["price"], price(report.price, digits));
+    fillCell(cells["price"], price(report.symbol ? report.price : null, digits));
     fillState(row, state, report.code, report.message, overdue ? " · overdue" : "");
     fillCell(cells["own"], micros(report.trace["own_us"]));
     fillCell(cells["broker"], micros(report.trace["broker_us"]));
@@ -132,9 +132,9 @@ export function attachFills({ store, filter, filterChanged }) {
     fillCell(cells["time"], moment(report.time_ms, Date.now()));
     fillCell(cells["terminal"], terminalLabel(store, report.terminal_id));
     fillCell(cells["what"], wordOf(report), toneOf(report));
-    fillCell(cells["symbol"], report.symbol);
+    fillCell(cells["symbol"], report.symbol || "several");
     fillCell(cells["lots"], lots(report.filled_lots));
-    fillCell(cells["price"], price(report.price, digits));
+    fillCell(cells["price"], price(report.symbol ? report.price : null, digits));
     fillCell(cells["deal"], report.deal_tickets.length > 1 ? `${report.deal_tickets[0]} +${report.deal_tickets.length - 1}` : String(report.deal_tickets[0] ?? "–"));
     fillCell(cells["own"], micros(report.trace["own_us"]));
     fillCell(cells["broker"], micros(report.trace["broker_us"]));

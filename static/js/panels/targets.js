@@ -55,7 +55,9 @@ export function attachTargets(store) {
     const offeredIds = offered().map((terminal) => terminal.terminal_id);
     /** @type {[string, string, string[]][]} */
     const wanted = [["all", "All", offeredIds], ["none", "None", []]];
-    for (const [group, ids] of groups(store).slice(0, MAX_GROUPS)) wanted.push([`group-${group}`, group, ids]);
+    for (const [group, ids] of groups(store).slice(0, MAX_GROUPS)) {
+      if (ids.length < offeredIds.length) wanted.push([`group-${group}`, group, ids]); // else it says the same as "All"
+    }
     const now = chosen();
     const shown = JSON.stringify([wanted, now]);
     if (chips.dataset["shown"] === shown) return;

@@ -61,8 +61,8 @@ export function attachTerminals({ store }) {
     fillCell(cells["free"], money(account?.margin_free));
     fillCell(cells["level"], percent(account?.margin_level));
     fillCell(cells["profit"], signed(account?.profit), tone(account?.profit));
-    fillCell(cells["own"], micros(terminal.latency_us));
-    fillCell(cells["broker"], micros(terminal.broker_us));
+    fillCell(cells["own"], micros(terminal.latency_us || null));
+    fillCell(cells["broker"], micros(terminal.broker_us || null));
     fillCell(cells["note"], noteOf(terminal));
   });
 

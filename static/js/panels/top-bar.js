@@ -8,6 +8,8 @@ import { el, find, listening, onceAFrame, setAttribute, setClass, setText } from
  * @import {ReliableSocket} from "../socket.js"
  */
 
+const OLD_S = 30;
+
 /** @type {Record<Connection, string>} */
 const WORDS = {
   connecting: "Connecting",
@@ -38,6 +40,15 @@ export function attachTopBar({ store, latencies }) {
   const buttons = [...find("#timeframes", HTMLElement).querySelectorAll("button")];
   const events = listening();
   let before = 0;
+  let tickedAt = performance.now();
+
+  /** Says so when no tick has come for a while: an old price is not today's. */
+  function drawAge() {
+    const seconds = Math.floor((performance.now() - tickedAt) / 1_000);
+    const old = store.connection === "live" && seconds >= OLD_S;
+    last.classList.toggle("old", old);
+    if (old) setText(spread, `no tick for ${seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`}`);
+  }
 
   function drawPrice() {
     const info = store.symbols.get(store.symbol);
@@ -70,13 +81,20 @@ export function attachTopBar({ store, latencies }) {
     for (const button of buttons) setAttribute(button, "aria-pressed", String(Number(button.dataset["seconds"]) === store.seconds));
     setAttribute(document.body, "data-timeframe", timeframe(store.seconds));
     before = 0;
+    tickedAt = performance.now();
     drawPrice();
   }
 
   for (const button of buttons) events.on(button, "click", () => store.select(store.symbol, Number(button.dataset["seconds"])));
   const frame = onceAFrame(drawPrice);
+  const aging = setInterval(drawAge, 1_000);
   events.keep(
-    store.ticked.subscribe((symbol) => symbol === store.symbol && frame.ask()),
+    () => clearInterval(aging),
+    store.ticked.subscribe((symbol) => {
+      if (symbol !== store.symbol) return;
+      tickedAt = performance.now();
+      frame.ask();
+    }),
     store.selectionChanged.subscribe(drawSelection),
     store.connectionChanged.subscribe(drawConnection),
     store.userChanged.subscribe((user) => {

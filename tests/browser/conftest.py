@@ -1,0 +1,106 @@
+"""A real Chromium for the page's tests, and people signed in to the running platform.
+
+Chromium ends with each module: Playwright's own event loop must not be there when asynchronous tests run.
+"""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from tests.browser.screen import Screen
+from tests.stack import ROOT, Stack, wait_until
+
+RESULTS = ROOT / "test-results"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.path).is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(180))
+
+
+def chromium_path(playwright: Playwright) -> str:
+    """Debian's, or whichever one Playwright has installed for itself."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    own = Path(playwright.chromium.executable_path)
+    if own.exists():
+        return str(own)
+    pytest.fail("There is no Chromium. Install it: apt-get install chromium", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(playwright), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sign_in(
+    chromium: Browser, running_stack: Stack, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Screen]]:
+    """Opens the page for a user, each with cookies and storage of his own. What the page writes to the console as an
+    error fails the test."""
+    screens: list[Screen] = []
+    RESULTS.mkdir(exist_ok=True)
+
+    def open_for(user: str, password: str = "", *, width: int = 1440, height: int = 900) -> Screen:
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, base_url=running_stack.base_url
+        )
+        context.set_default_timeout(15_000)
+        screen = Screen(context.new_page(), RESULTS)
+        screens.append(screen)
+        screen.sign_in(user, password or running_stack.users[user])
+        return screen
+
+    yield open_for
+    for place, screen in enumerate(screens):
+        screen.shot(f"last-{request.node.name}-{place}")
+        screen.page.context.close()
+    for screen in screens:
+        assert screen.problems == []
+
+
+@pytest.fixture
+def flat(running_stack: Stack) -> Iterator[None]:
+    """Closes what the test leaves open."""
+    yield
+    close_everything(running_stack)
+
+
+def close_everything(stack: Stack) -> None:
+    with httpx.Client(
+        base_url=stack.base_url, headers={"Authorization": f"Bearer {stack.token('admin')}"}, timeout=10
+    ) as client:
+        held = {position["terminal_id"] for position in client.get("/api/positions").json()["items"]}
+        if not held:
+            return
+        signal = {
+            "signal_id": str(uuid.uuid4()),
+            "action": "close",
+            "all": True,
+            "targets": {"terminals": sorted(held)},
+        }
+        assert client.post("/api/signals", json=signal).status_code == 202
+        wait_until(lambda: not client.get("/api/positions").json()["items"])

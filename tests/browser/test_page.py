@@ -1,0 +1,189 @@
+"""The page around the trade: it heals by itself, forgets no order, leaks nothing, and works by keys and on small screens."""
+
+import signal
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.screen import Screen
+from tests.stack import Stack, wait_until
+
+SignIn = Callable[..., Screen]
+
+pytestmark = pytest.mark.usefixtures("flat")
+
+
+def test_an_order_sent_while_the_server_is_away_is_executed_once(
+    sign_in: SignIn, running_stack: Stack
+) -> None:
+    screen = sign_in("trader").live()
+    screen.wait_chart("EURUSD")
+    screen.choose_terminals("london-1")
+    screen["ticket-lots"].fill("0.10")
+    screen["ticket-buy"].click()
+    running_stack.kill("web")
+    expect(screen["connection"]).to_have_attribute("data-state", "reconnecting")
+    screen["ticket-send"].click()
+    expect(screen.rows("order", state="SENDING")).to_have_count(1)  # pending until the server says otherwise
+    screen.live()
+    expect(screen.rows("order", state="SENDING")).to_have_count(0)
+    expect(screen.rows("position", terminal="london-1")).to_have_count(1)
+    assert len(screen.get("/api/positions")["body"]["items"]) == 1
+    assert screen.page.evaluate("sessionStorage.getItem('tradedist.unanswered')") == "[]"
+
+
+def test_a_frozen_store_is_said_and_heals(sign_in: SignIn, running_stack: Stack) -> None:
+    screen = sign_in("trader").live()
+    screen.wait_chart("EURUSD")
+    running_stack.kill("valkey-state", signal.SIGSTOP)
+    try:
+        expect(screen["connection"]).to_have_attribute("data-state", "redis-down", timeout=20_000)
+        screen.shot("redis-down")
+    finally:
+        running_stack.kill("valkey-state", signal.SIGCONT)
+    screen.live()
+
+
+def test_an_ended_session_is_said(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    screen.page.context.clear_cookies()
+    screen.page.evaluate("history.replaceState(null, '', '/')")
+    other = screen.page.context.new_page()
+    other.goto("/")
+    expect(other.get_by_test_id("login-username")).to_be_visible()
+    screen.page.reload()
+    expect(screen["login-username"]).to_be_visible()
+
+
+def test_signing_out_ends_at_the_sign_in(sign_in: SignIn) -> None:
+    screen = sign_in("viewer").live()
+    screen["user-menu"].click()
+    screen["sign-out"].click()
+    expect(screen["login-username"]).to_be_visible()
+
+
+def test_changing_the_symbol_often_leaks_nothing(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    devtools = screen.page.context.new_cdp_session(screen.page)
+    devtools.send("Performance.enable")
+
+    def counted() -> dict[str, float]:
+        devtools.send("HeapProfiler.collectGarbage")
+        metrics = {item["name"]: item["value"] for item in devtools.send("Performance.getMetrics")["metrics"]}
+        own = {"series": int(screen.chart("series")), "store": int(screen.chart("listeners"))}
+        canvases = screen.page.locator("canvas").count()
+        return own | {
+            "dom listeners": metrics["JSEventListeners"],
+            "nodes": metrics["Nodes"],
+            "canvases": canvases,
+        }
+
+    def change(times: int) -> None:
+        for place in range(times):
+            symbol = ("USDJPY", "GBPUSD", "BTCUSD", "EURUSD")[place % 4]
+            screen.choose_symbol(symbol)
+            screen.wait_chart(symbol)
+
+    change(4)  # each list has been opened and each symbol drawn once
+    before = counted()
+    change(20)
+    after = counted()
+    assert after["series"] == before["series"] == 2
+    assert after["store"] == before["store"]
+    assert after["canvases"] == before["canvases"]
+    assert after["dom listeners"] <= before["dom listeners"] + 4
+    assert after["nodes"] <= before["nodes"] + 100  # rows of what has happened meanwhile
+
+
+def test_scrolling_back_loads_older_candles(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    screen.wait_chart("EURUSD")
+    before = int(screen.chart("candles"))
+    box = screen["chart"].bounding_box()
+    assert box
+    screen.page.mouse.move(box["x"] + 300, box["y"] + 150)
+
+    def scrolled_further() -> bool:
+        screen.page.mouse.wheel(-3_000, 0)
+        return int(screen.chart("candles")) > before + 500
+
+    wait_until(scrolled_further, 30, 0.3)
+    screen.shot("history")
+
+
+def test_timeframes_change_and_are_remembered(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    for seconds in (1, 300, 3600):
+        screen[f"timeframe-{seconds}"].click()
+        screen.wait_chart("EURUSD", seconds)
+        assert int(screen.chart("last-open-ms")) % (seconds * 1000) == 0
+    screen.page.reload()
+    screen.live()
+    screen.wait_chart("EURUSD", 3600)
+    expect(screen["timeframe-3600"]).to_have_attribute("aria-pressed", "true")
+
+
+def test_keys_choose_and_leave(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    screen.wait_chart("EURUSD")
+    keyboard = screen.page.keyboard
+    keyboard.press("b")
+    expect(screen["ticket-buy"]).to_be_focused()
+    expect(screen["ticket-buy"]).to_have_attribute("aria-checked", "true")
+    keyboard.press("s")
+    expect(screen["ticket-sell"]).to_be_focused()
+    expect(screen["ticket-send"]).to_contain_text("Sell")
+    keyboard.press("Escape")
+    expect(screen["ticket-sell"]).to_have_attribute("aria-checked", "false")
+    expect(screen["ticket-send"]).to_be_disabled()
+    keyboard.press("/")
+    expect(screen["symbol-search"]).to_be_focused()
+    keyboard.type("usdj")
+    keyboard.press("Enter")
+    expect(screen["symbol-name"]).to_have_text("USDJPY")
+    keyboard.press("l")
+    expect(screen["ticket-lots"]).to_be_focused()
+    keyboard.press("Enter")  # confirms the number, sends nothing
+    expect(screen["count-orders"]).to_have_text(screen["count-orders"].text_content() or "")
+    assert screen.get("/api/positions")["body"]["items"] == []
+
+
+def test_what_cannot_be_meant_is_not_sent(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    screen.wait_chart("EURUSD")
+    screen["ticket-buy"].click()
+    for lots in ("", "0", "many", "-1"):
+        screen["ticket-lots"].fill(lots)
+        expect(screen["ticket-send"]).to_be_disabled()
+        expect(screen["ticket-hint"]).not_to_be_empty()
+        expect(screen["ticket-lots"]).to_have_attribute("aria-invalid", "true")
+    screen["ticket-lots"].fill("0.10")
+    screen["ticket-sl"].fill("9")
+    expect(screen["ticket-hint"]).to_contain_text("below")
+    screen["ticket-sl"].fill("")
+    screen["targets-none"].click()
+    expect(screen["ticket-hint"]).to_contain_text("terminal")
+    expect(screen["ticket-send"]).to_be_disabled()
+
+
+def test_the_theme_is_remembered(sign_in: SignIn) -> None:
+    screen = sign_in("trader").live()
+    screen["user-menu"].click()
+    screen["theme-toggle"].click()
+    expect(screen.page.locator("html")).to_have_attribute("data-theme", "light")
+    screen.page.reload()
+    screen.live()
+    expect(screen.page.locator("html")).to_have_attribute("data-theme", "light")
+    screen.shot("light")
+
+
+@pytest.mark.parametrize("width", [1024, 390])
+def test_it_fits_smaller_screens(sign_in: SignIn, width: int) -> None:
+    screen = sign_in("trader", width=width, height=800).live()
+    screen.wait_chart("EURUSD")
+    across = screen.page.evaluate("document.documentElement.scrollWidth")
+    assert across <= width
+    screen["ticket-send"].scroll_into_view_if_needed()
+    expect(screen["ticket-send"]).to_be_in_viewport()
+    screen.shot(f"width-{width}")
