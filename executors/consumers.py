@@ -14,7 +14,15 @@ import redis
 from executors import grants, readmodel, snapshots
 from executors.dispatch import accept
 from executors.errors import AcceptUnknown, Code, Refused
-from executors.live import Cursor, LiveTerminal, live_report, live_terminal, of_report, parse_cursor
+from executors.live import (
+    Cursor,
+    LiveTerminal,
+    access_mark,
+    live_report,
+    live_terminal,
+    of_report,
+    parse_cursor,
+)
 from executors.messages import CLIENT_MESSAGE, ExecutionReport, Ping, Resume, SendSignal, public
 from tradedist import keys, metrics
 from tradedist.hub import Event, entry_order
@@ -41,6 +49,7 @@ class OrderSocket(LiveSocket):
         super().__init__(*args, **kwargs)
         self.visible: snapshots.Refs = {}
         self.who = grants.NOBODY
+        self._access = ""
         self._catching_up = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
         self._signals: list[tuple[frozenset[str] | None, asyncio.Future[None]]] = []
@@ -119,7 +128,7 @@ class OrderSocket(LiveSocket):
     def _on_report(self, event: Event) -> None:
         live = event.once(live_report)
         if live is not None and live.terminal_id in self.visible:
-            self.post_text(live.body(self.hub.epoch, event.entry_id), live.stamp)
+            self.post_text(live.body(self._cursor(event.entry_id)), live.stamp)
 
     def _on_terminal(self, event: Event) -> None:
         live = event.once(live_terminal)
@@ -146,6 +155,10 @@ class OrderSocket(LiveSocket):
 
     async def _look(self) -> None:
         self.who, self.visible = await snapshots.access(self.user)
+        self._access = access_mark(self.visible.values())
+
+    def _cursor(self, entry_id: str) -> Cursor:
+        return Cursor(self.hub.epoch, entry_id, self._access)
 
     async def _tell_modes(self) -> None:
         try:
@@ -165,7 +178,9 @@ class OrderSocket(LiveSocket):
 
     async def _send_snapshot(self) -> None:
         self.mailbox.hold()
-        cursor = self.hub.cursor  # before the reads: they show at least what the reports up to here say
+        cursor = ":".join(
+            self._cursor(self.hub.last_id)
+        )  # before the reads: they show at least what the reports up to here say
         try:
             snapshot = await self._read_snapshot()
         except redis.RedisError as error:
@@ -201,7 +216,9 @@ class OrderSocket(LiveSocket):
     async def _replay(self, cursor: Cursor) -> bool:
         """Sends what was reported after the cursor. False when that cannot be done without a gap."""
         hub = self.hub
-        if cursor.epoch != hub.epoch or entry_order(cursor.entry_id) > entry_order(hub.last_id):
+        if cursor.epoch != hub.epoch or cursor.access not in ("", self._access):
+            return False
+        if entry_order(cursor.entry_id) > entry_order(hub.last_id):
             return False
         self.mailbox.hold()
         until = hub.last_id
@@ -214,15 +231,18 @@ class OrderSocket(LiveSocket):
         if len(entries) > MAX_REPLAY:
             return False
         terminals = await readmodel.terminal_updates(hub.state, self.visible)
+        modes = await readmodel.modes(hub.state, self.visible)
         for place, (entry_id, fields) in enumerate(entries, 1):
             try:
                 report = ExecutionReport.model_validate_json(fields.get("report", ""))
             except ValueError:
                 continue
             if report.terminal_id in self.visible:
-                self.post_ahead(of_report(report, entry_id).body(cursor.epoch, entry_id))
+                self.post_ahead(of_report(report, entry_id).body(self._cursor(entry_id)))
             if place % REPLAY_PAGE == 0:
                 await self.drained()
+        self.answer({"type": "resumed", "cursor": ":".join(self._cursor(until))})
+        self.answer({"type": "modes", "modes": modes})
         for update in terminals:
             self.post_latest(update.terminal_id, LiveTerminal(update))
         self.release()

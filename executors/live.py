@@ -3,7 +3,9 @@
 Follows: the hub's events (RTRS entries, RTS changes). Precedes: executors.consumers, which only filters by terminal.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -12,21 +14,27 @@ from tradedist import metrics
 from tradedist.hub import Event, entry_order
 from tradedist.mailbox import Stamp
 
-CURSOR = re.compile(r"^([0-9a-f]{16}):(\d{1,15}-\d{1,15})$")
+CURSOR = re.compile(r"^([0-9a-f]{16}):(\d{1,15}-\d{1,15})(?::([0-9a-f]{8}))?$")
 MERGED = ("account", "positions", "pending_orders", "latency_us", "broker_us")
 
 
 class Cursor(NamedTuple):
-    """A place in the result stream: which stream (its epoch), and the last entry seen."""
+    """A place in the result stream: which stream (its epoch), the last entry seen, and under which access."""
 
     epoch: str
     entry_id: str
+    access: str = ""  # a client whose access has changed needs a snapshot; empty = not said
 
 
 def parse_cursor(text: str | None) -> Cursor | None:
     """None when it is none: what is not understood brings a snapshot."""
     match = CURSOR.match(text or "")
-    return Cursor(match[1], match[2]) if match else None
+    return Cursor(match[1], match[2], match[3] or "") if match else None
+
+
+def access_mark(terminals: Iterable[object]) -> str:
+    """Eight characters that change with what a user may see and do, and how it is called."""
+    return hashlib.sha256("\n".join(map(repr, terminals)).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +43,8 @@ class LiveReport:
     report: str  # public JSON
     stamp: Stamp
 
-    def body(self, epoch: str, entry_id: str) -> str:
-        return f'{{"type":"report","cursor":"{epoch}:{entry_id}","report":{self.report}}}'
+    def body(self, cursor: Cursor) -> str:
+        return f'{{"type":"report","cursor":"{":".join(cursor)}","report":{self.report}}}'
 
 
 def live_report(event: Event) -> LiveReport | None:

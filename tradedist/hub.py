@@ -119,10 +119,6 @@ class Hub:
             return False
         return True
 
-    @property
-    def cursor(self) -> str:
-        return f"{self.epoch}:{self.last_id}"
-
     # --- Life ---
 
     def start(self) -> None:

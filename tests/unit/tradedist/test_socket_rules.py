@@ -105,14 +105,24 @@ def test_without_an_offer_there_is_no_compression() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "x", "0123456789abcdef", "0123456789abcdef:", "0123456789ABCDEF:1-1", "0123456789abcdef:1-1:"],
+    [
+        None,
+        "",
+        "x",
+        "0123456789abcdef",
+        "0123456789abcdef:",
+        "0123456789ABCDEF:1-1",
+        "0123456789abcdef:1-1:",
+        "0123456789abcdef:1-1:1",
+    ],
 )
 def test_what_is_no_cursor_is_none(text: str | None) -> None:
     assert parse_cursor(text) is None
 
 
 def test_a_cursor_names_stream_and_entry() -> None:
-    assert parse_cursor("0123456789abcdef:1700000000000-12") == ("0123456789abcdef", "1700000000000-12")
+    assert parse_cursor("0123456789abcdef:1700000000000-12") == ("0123456789abcdef", "1700000000000-12", "")
+    assert parse_cursor("0123456789abcdef:1-2:89abcdef") == ("0123456789abcdef", "1-2", "89abcdef")
     assert entry_order("2-10") > entry_order("2-9") > entry_order("1-99") > entry_order("0-0")
 
 
