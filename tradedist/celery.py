@@ -29,6 +29,7 @@ app.conf.update(
     task_send_sent_event=False,
     worker_prefetch_multiplier=1,
     worker_send_task_events=True,
+    worker_consumer="tradedist.celery_consumer:QuickConsumer",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
