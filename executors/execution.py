@@ -18,8 +18,9 @@ from executors.breaker import Breaker
 from executors.crashpoints import reached
 from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.journal import Journal
+from executors.lagging import LaggingPositions
 from executors.legs import ZERO, LegRow, RequestRow, made_by, position_tickets, unanswered
-from executors.messages import CloseSignal, ExecutionReport, Leg, Mode, OpenSignal, TerminalConfig
+from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, TerminalConfig
 from executors.orders import SETTLED, OrderState, Outcome, advance, fold, request_magic
 from executors.plans import (
     EXEMODE_MARKET,
@@ -34,14 +35,12 @@ from executors.plans import (
 from executors.queueing import LegQueue, covers
 from executors.reporting import Trace, build_report
 from executors.sizing import Denial, RateBucket, check_mode
-from executors.terminals.base import Position, SendReply, Terminal, TradeRequest
+from executors.terminals.base import SendReply, Terminal, TradeRequest
 
 logger = logging.getLogger(__name__)
 S = OrderState
 
 RETRY_BACKOFF_S = 0.05  # doubles with each attempt
-FILL_LAG_MS = 1_000  # a fill may be missing from the terminal's positions for so long
-FILL_POLL_S = 0.02
 UNREAD = frozenset({S.UNKNOWN, S.PLACED})  # an open that may have a position nobody has seen
 
 
@@ -87,8 +86,7 @@ class Execution:
         self.adopted_seq = journal.adopted_seq()  # up to it a journal that was lost may have run legs
         self.adopt: Callable[[Leg], None] | None = None  # takes such a leg when the outbox still has it
         self._bucket = RateBucket()
-        # opens of the last moment, with their monotonic ms: the terminal's positions may not show them yet
-        self._fills: list[tuple[float, LegRow]] = []
+        self._positions = LaggingPositions(lambda: self.terminal, clock)
         self._on_report = on_report
 
     # --- arriving ---
@@ -197,7 +195,9 @@ class Execution:
             return denial
         if not isinstance(signal, OpenSignal):
             row.plan = {
-                "tickets": freeze_close(signal, self.config, self._positions(self._fresh_fills(signal))),
+                "tickets": freeze_close(
+                    signal, self.config, self._positions.read(self._positions.meant_by(signal))
+                ),
                 "waiting": [
                     other.order_id
                     for other in self.open.values()
@@ -323,7 +323,7 @@ class Execution:
             made.result["error"] = list(reply.error)
         row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
         if made.filled_lots and not step.position:
-            self._fills.append((self.clock.monotonic_ms(), row))
+            self._positions.filled(row)
 
     # --- ends ---
 
@@ -439,12 +439,9 @@ class Execution:
         ]
         if not opens:
             return False
-        until = self.clock.monotonic_ms() + FILL_LAG_MS
         planned = {item[0] for item in row.plan["tickets"]}
-        missing = [
-            (until, item) for item in opens if item.filled_lots and not position_tickets(item) & planned
-        ]
-        held = self._positions(missing)  # may raise: nothing is changed until then
+        missing = [item for item in opens if item.filled_lots and not position_tickets(item) & planned]
+        held = self._positions.read(self._positions.soon(missing))  # may raise: nothing is changed until then
         fresh: list[list[object]] = []
         for made in opens:
             for item in held:
@@ -458,32 +455,6 @@ class Execution:
         row.plan_kept = False
         row.wanted_lots += sum((Decimal(str(item[3])) for item in fresh), ZERO)
         return bool(fresh)
-
-    def _fresh_fills(self, signal: CloseSignal) -> list[tuple[float, LegRow]]:
-        """Opens that the close means and that were filled a moment ago, each with how long to wait for its position."""
-        now = self.clock.monotonic_ms()
-        self._fills = [item for item in self._fills if now - item[0] < FILL_LAG_MS]
-        return [
-            (at + FILL_LAG_MS, row)
-            for at, row in self._fills
-            if isinstance(row.leg.signal, OpenSignal)
-            and (covers(signal, row.leg.signal) or signal.position_ticket in position_tickets(row))
-        ]
-
-    def _positions(self, expected: list[tuple[float, LegRow]]) -> tuple[Position, ...]:
-        """What is held, once the positions of `expected` show up: a terminal's list lags behind its answers."""
-        while True:
-            held = self.terminal.positions()
-            self._fills = [item for item in self._fills if not any(made_by(item[1], seen) for seen in held)]
-            now = self.clock.monotonic_ms()
-            expected = [
-                (until, row)
-                for until, row in expected
-                if until > now and not any(made_by(row, item) for item in held)
-            ]
-            if not expected:
-                return held
-            self.clock.sleep(FILL_POLL_S)
 
     # --- small parts ---
 

@@ -112,6 +112,7 @@ class Executor(threading.Thread):
         self._due_ticks = 0.0
         self._due_look = 0.0
         self._drain_asked = 0
+        self._gap_asked = 0  # the highest number that waited when the outbox was asked for
         self._order_of_ticket: dict[int, str | None] = {}
 
     # --- from any thread ---
@@ -211,10 +212,11 @@ class Executor(threading.Thread):
     def _turn(self) -> None:
         self._progress.moved(TURN_LIMIT_S)
         self._take_inbox()
-        self._execution.expire()
+        if self._compared:  # a journal that was lost must not end what it may have sent
+            self._execution.expire()
         self._run_orders()
-        if self._execution.queue.gap():
-            self._drain_asked = self._link.ask_drain()
+        if (newest := self._execution.queue.newest()) > self._gap_asked:
+            self._gap_asked, self._drain_asked = newest, self._link.ask_drain()
         now = monotonic_ms()
         if not self._ready:
             if now >= self._due_connect:
@@ -283,10 +285,13 @@ class Executor(threading.Thread):
             case Drained(legs, asked, whole):
                 for leg in legs:
                     self._execution.arrive(leg, "outbox")
-                if whole and asked >= self._drain_asked:
-                    self._execution.queue.close_gaps({leg.leg_seq for leg in legs})
-            case Foreign(legs):
-                self._resolution.adopt_foreign(legs)
+                if asked >= self._drain_asked:
+                    if whole:
+                        self._execution.queue.close_gaps({leg.leg_seq for leg in legs}, below=self._gap_asked)
+                    self._gap_asked = 0  # what still waits asks again
+            case Foreign(legs, last_seq):
+                self._resolution.adopt_foreign(legs, last_seq)
+                self._link.adopted()
             case Compared():
                 self._compared = True
                 if self._ready:

@@ -44,6 +44,7 @@ class Foreign:
     """Redis knows another journal of this terminal, or a later position of this one."""
 
     legs: list[tuple[Leg, str, int]]
+    last_seq: int  # given out when `legs` were read, or before
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,10 @@ class Link(threading.Thread):
         self._stopping = threading.Event()
         self._published = -1  # -1: not compared with Redis since the connection was made
         self._first = True
+        self._claim = False  # the store must learn that the journal is ours now
+        self._adopting = False  # a foreign journal was told of; nothing is published before it is adopted
         self._drain_wish = 0
+        self._drain_begun = 0
         self._drain_done = 0
         self._due = _Due()
         self._update: TerminalUpdate | None = None
@@ -129,10 +133,15 @@ class Link(threading.Thread):
 
     def ask_drain(self) -> int:
         """A read of the outbox that begins after now; its number comes back in Drained.asked (or a higher one)."""
-        if self._drain_wish == self._drain_done:
+        if self._drain_wish == self._drain_begun:  # else a read is to begin yet
             self._drain_wish += 1
             self._wake.set()
         return self._drain_wish
+
+    def adopted(self) -> None:
+        """What Foreign brought is in the journal. A crash before this tells of it again."""
+        self._adopting = False
+        self._wake.set()
 
     def show(self, update: TerminalUpdate) -> None:
         """What the terminal holds now; parts that were not sent yet stay unless replaced."""
@@ -187,6 +196,9 @@ class Link(threading.Thread):
     def _turn(self) -> None:
         now = monotonic_ms()
         if self._published < 0:
+            if self._first:  # no order runs before deadlines and modes are known
+                self._measure_clock()
+                self._read_config()
             self._compare_first()
         self._publish()
         self._show()
@@ -203,7 +215,7 @@ class Link(threading.Thread):
             self._write_alive()
             self._due.alive = now + 1_000
         if now >= self._due.drain or self._drain_wish > self._drain_done:
-            asked = self._drain_wish
+            asked = self._drain_begun = self._drain_wish
             reached("before-drain")
             legs = self._store.waiting_legs(DRAIN_LIMIT)
             self._drain_done = asked
@@ -222,7 +234,12 @@ class Link(threading.Thread):
             logger.error(
                 "Redis knows journal %s at %s, ours is %s at %s", journal_id, position, self._journal_id, own
             )
-            self._emit(Foreign(self._store.unsettled_legs()))
+            last_seq = (
+                self._store.last_leg_seq()
+            )  # first, so that a leg accepted meanwhile counts as a later one
+            legs = self._store.unsettled_legs()
+            self._adopting = self._claim = True
+            self._emit(Foreign(legs, last_seq))
         if self._first:
             self._emit(Compared())
         self._first = False
@@ -230,6 +247,8 @@ class Link(threading.Thread):
 
     def _compare(self) -> None:
         """A store that was rolled back shows an older position: what it lost is published again."""
+        if self._adopting:
+            return
         journal_id, position = self._store.published()
         if journal_id != self._journal_id and self._published > 0:
             position = 0
@@ -239,10 +258,22 @@ class Link(threading.Thread):
             self._publish()
 
     def _publish(self) -> None:
+        if self._adopting:
+            return
+        if self._claim:
+            self._store.publish(self._journal_id, self.epoch, [], after=0)
+            self._claim = False
         while reports := self._reader.reports_after(self._published, BATCH):
             reached("before-publish")
-            self._store.publish(self._journal_id, self.epoch, reports)
+            taken = self._store.publish(self._journal_id, self.epoch, reports, after=self._published)
             reached("after-publish")
+            if taken < 0:
+                position = -1 - taken
+                logger.warning(
+                    "Redis was rolled back from %s to %s: publishing again", self._published, position
+                )
+                self._published = position
+                continue
             self._published = reports[-1].position
             if len(reports) < BATCH:
                 return

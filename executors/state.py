@@ -6,6 +6,7 @@ itself when the server has forgotten them.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any, cast
 
 import redis
 import redis.asyncio
+from pydantic import ValidationError
 
 from executors.legs import JournalReport
 from executors.messages import ExecutionReport, Leg, OpenSignal, OrderView, Signal, SignalView
 from executors.orders import SETTLED, order_id
 from tradedist import keys
+
+logger = logging.getLogger(__name__)
 
 LUA = Path(__file__).parent / "lua"
 
@@ -138,6 +142,15 @@ def signal_view(record: dict[str, str], orders: list[OrderView], signal_id: str)
     )
 
 
+def read_leg(text: str) -> Leg | None:
+    """A leg as the store has it. One that this version cannot read must not keep the others from being run."""
+    try:
+        return Leg.model_validate_json(text)
+    except ValidationError as error:
+        logger.error("a leg in the store cannot be read: %s", error, extra={"action": "drain"})
+        return None
+
+
 class ExecutorStore:
     """An executor's side of the state Redis. One thread owns it. Every method may raise redis.RedisError."""
 
@@ -146,13 +159,25 @@ class ExecutorStore:
         self.terminal_id = terminal_id
         self._publish = client.register_script((LUA / "publish.lua").read_text())
 
-    def publish(self, journal_id: str, epoch: int, reports: Sequence[JournalReport]) -> int:
-        """Merges reports (in journal order, at most some hundreds) forward; returns how many were new."""
-        names = [keys.REPORTS, keys.instance(self.terminal_id), keys.UNSETTLED, keys.outbox(self.terminal_id)]
-        args: list[str | int] = [journal_id, epoch]
+    def publish(
+        self, journal_id: str, epoch: int, reports: Sequence[JournalReport], after: int | None = None
+    ) -> int:
+        """Merges reports (in journal order, at most some hundreds) forward; returns how many were new.
+
+        `after`: the position published before. A store that has not come so far takes nothing and answers
+        -1 - its position. Without reports the store only learns whose journal it is.
+        """
+        names = [
+            keys.REPORTS,
+            keys.instance(self.terminal_id),
+            keys.UNSETTLED,
+            keys.outbox(self.terminal_id),
+            keys.SIGNALS,
+        ]
+        args: list[str | int] = [journal_id, epoch, "" if after is None else after]
         for item in reports:
             report = item.report
-            names.append(keys.order(report.order_id))
+            names += [keys.order(report.order_id), keys.signal(report.signal_id)]
             args += [
                 report.order_id,
                 report.report_seq,
@@ -180,7 +205,11 @@ class ExecutorStore:
         pipe = self.redis.pipeline(transaction=False)
         for name in order_ids:
             pipe.hget(keys.order(name), "leg")
-        return [Leg.model_validate_json(row) for row in pipe.execute() if row]
+        return [leg for row in pipe.execute() if row and (leg := read_leg(row)) is not None]
+
+    def last_leg_seq(self) -> int:
+        """The last leg number given to the terminal."""
+        return int(cast(str | None, self.redis.get(keys.leg_seq(self.terminal_id))) or 0)
 
     def unsettled_legs(self) -> list[tuple[Leg, str, int]]:
         """(leg, state, report_seq) of every order of this terminal that Redis shows unsettled."""
@@ -194,9 +223,9 @@ class ExecutorStore:
         for name in order_ids:
             pipe.hmget(keys.order(name), ["leg", "state", "report_seq"])
         return [
-            (Leg.model_validate_json(leg), state, int(seq))
-            for leg, state, seq in pipe.execute()
-            if leg is not None
+            (leg, state, int(seq))
+            for text, state, seq in pipe.execute()
+            if text is not None and (leg := read_leg(text)) is not None
         ]
 
     def time_ms(self) -> int:

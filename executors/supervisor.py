@@ -27,8 +27,9 @@ from pydantic import ValidationError
 
 from executors import worker
 from executors.crashpoints import reached
-from executors.messages import Leg, TerminalConfig, TerminalUpdate
+from executors.messages import TerminalConfig, TerminalUpdate
 from executors.progress import overdue_ms
+from executors.state import read_leg
 from executors.wakeup import Wakeup
 from tradedist import keys
 from tradedist.clock import monotonic_ms, now_ms
@@ -211,7 +212,8 @@ class Supervisor:
         pipe = self._redis.pipeline(transaction=False)
         for order_id in order_ids:
             pipe.hget(keys.order(order_id), "leg")
-        legs = [(Leg.model_validate_json(text), text) for text in pipe.execute() if text]
+        found = [(read_leg(text), text) for text in pipe.execute() if text]
+        legs = [(leg, text) for leg, text in found if leg is not None]
         self._wakeup.send(legs, self._addresses, tcp=False)
 
     def _published_configs(self) -> list[TerminalConfig]:

@@ -8,11 +8,12 @@
 --       order_id, terminal_id, epoch
 -- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"STALE"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
 
-local known = redis.call('HMGET', KEYS[1], 'digest', 'user_id')
+local known = redis.call('HMGET', KEYS[1], 'digest', 'user_id', 'partial', 'orders')
 if known[1] then
   if known[2] ~= ARGV[4] then return { 'FOREIGN' } end
   if known[1] ~= ARGV[3] then return { 'CONFLICT' } end
-  return { 'KNOWN' }
+  -- a partial record was made by an executor for the one leg that it had, after the store was rolled back
+  if known[3] ~= '1' then return { 'KNOWN' } end
 end
 
 if ARGV[14] ~= '' and (redis.call('GET', KEYS[5]) or '0') ~= ARGV[14] then return { 'STALE' } end
@@ -23,29 +24,40 @@ local accepted = string.format('%.0f', now)
 local deadline = string.format('%.0f', now + tonumber(ARGV[7]) - tonumber(ARGV[8]))
 local trace = '{"received":' .. ARGV[13] .. ',"accepted":' .. accepted .. '}'
 local answer = { 'CREATED', accepted, deadline }
-local order_ids = {}
+local order_ids, named = {}, {}
 
 for i = 0, (#KEYS - 5) / 3 - 1 do
   local order_key, outbox, counter = KEYS[6 + i * 3], KEYS[7 + i * 3], KEYS[8 + i * 3]
   local order_id, terminal_id, epoch = ARGV[15 + i * 3], ARGV[16 + i * 3], ARGV[17 + i * 3]
-  local seq = string.format('%.0f', redis.call('INCR', counter))
-  local leg = '{"signal":' .. ARGV[2] .. ',"digest":"' .. ARGV[3] .. '","terminal_id":"' .. terminal_id
-    .. '","epoch":' .. epoch .. ',"leg_seq":' .. seq .. ',"accepted_ms":' .. accepted
-    .. ',"deadline_ms":' .. deadline .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'
-  local side = ARGV[11] == '' and 'null' or '"' .. ARGV[11] .. '"'
-  local lots = ARGV[12] == '' and '0' or ARGV[12]
-  local report = '{"order_id":"' .. order_id .. '","signal_id":"' .. ARGV[1] .. '","terminal_id":"' .. terminal_id
-    .. '","report_seq":0,"state":"QUEUED","action":"' .. ARGV[9] .. '","symbol":"' .. ARGV[10] .. '","side":' .. side
-    .. ',"lots":"' .. lots .. '","time_ms":' .. accepted .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'
-  redis.call('HSET', order_key, 'leg', leg, 'state', 'QUEUED', 'report_seq', '0', 'report', report, 'overdue', '0')
-  redis.call('ZADD', outbox, seq, order_id)
-  redis.call('ZADD', KEYS[3], deadline, order_id)
-  redis.call('XADD', KEYS[4], '*', 'report', report)
+  local held = redis.call('HMGET', order_key, 'leg', 'report')
+  local leg, report = held[1], held[2]
+  if not leg then
+    local seq = string.format('%.0f', redis.call('INCR', counter))
+    leg = '{"signal":' .. ARGV[2] .. ',"digest":"' .. ARGV[3] .. '","terminal_id":"' .. terminal_id
+      .. '","epoch":' .. epoch .. ',"leg_seq":' .. seq .. ',"accepted_ms":' .. accepted
+      .. ',"deadline_ms":' .. deadline .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'
+    local side = ARGV[11] == '' and 'null' or '"' .. ARGV[11] .. '"'
+    local lots = ARGV[12] == '' and '0' or ARGV[12]
+    report = '{"order_id":"' .. order_id .. '","signal_id":"' .. ARGV[1] .. '","terminal_id":"' .. terminal_id
+      .. '","report_seq":0,"state":"QUEUED","action":"' .. ARGV[9] .. '","symbol":"' .. ARGV[10] .. '","side":' .. side
+      .. ',"lots":"' .. lots .. '","time_ms":' .. accepted .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'
+    redis.call('HSET', order_key, 'leg', leg, 'state', 'QUEUED', 'report_seq', '0', 'report', report, 'overdue', '0')
+    redis.call('ZADD', outbox, seq, order_id)
+    redis.call('ZADD', KEYS[3], deadline, order_id)
+    redis.call('XADD', KEYS[4], '*', 'report', report)
+  end  -- else its executor has published it: what the journal said is never set back to QUEUED
   order_ids[#order_ids + 1] = '"' .. order_id .. '"'
+  named[order_id] = true
   answer[#answer + 1] = leg
   answer[#answer + 1] = report
 end
 
+if known[4] then  -- partial: an order of a terminal that is no target any more stays the signal's
+  for _, order_id in ipairs(cjson.decode(known[4])) do
+    if not named[order_id] then order_ids[#order_ids + 1] = '"' .. order_id .. '"' end
+  end
+  redis.call('HDEL', KEYS[1], 'partial')
+end
 redis.call('HSET', KEYS[1], 'body', ARGV[2], 'digest', ARGV[3], 'user_id', ARGV[4], 'username', ARGV[5],
   'source', ARGV[6], 'accepted_ms', accepted, 'deadline_ms', deadline,
   'orders', '[' .. table.concat(order_ids, ',') .. ']')

@@ -1,25 +1,48 @@
 -- Merges a terminal's reports forward into RTSS and RTRS; what is known already changes nothing.
 --
--- KEYS  1 reports stream  2 instance  3 unsettled  4 outbox; then the order of each report
--- ARGV  1 journal_id  2 epoch; then for each report: order_id, report_seq, state, settled (0/1), position,
---       deadline_ms, report JSON, leg JSON
--- Returns the number of reports that were new.
+-- KEYS  1 reports stream  2 instance  3 unsettled  4 outbox  5 signals index; then order and signal of each report
+-- ARGV  1 journal_id  2 epoch  3 the position that was published before ("" = do not compare); then for each report:
+--       order_id, report_seq, state, settled (0/1), position, deadline_ms, report JSON, leg JSON
+-- Returns the number of reports that were new; or -1 - position, and nothing is written, when this store has only come
+-- to that position: it was rolled back, and what it lost must be published first.
+
+local held = redis.call('HMGET', KEYS[2], 'journal_id', 'position')
+local reached = held[1] == ARGV[1] and tonumber(held[2]) or 0
+if ARGV[3] ~= '' and reached < tonumber(ARGV[3]) then return -1 - reached end
+
+local ended = { FILLED = 1, DONE = 1, REJECTED = 1, DENIED = 1, EXPIRED = 1, CANCELLED = 1, MANUAL = 1 }
+
+-- The signal of a leg whose record was lost with it: enough to be shown, and marked, so that accept completes it.
+local function restore_signal(key, order_id, leg)
+  local body = string.sub(leg, 11, string.find(leg, ',"digest":"', 1, true) - 1)
+  local fields = cjson.decode(leg)
+  local signal = redis.call('HMGET', key, 'orders', 'partial')
+  if not signal[1] then
+    redis.call('HSET', key, 'body', body, 'digest', fields.digest, 'user_id', string.format('%.0f', fields.user_id),
+      'username', '', 'source', '', 'accepted_ms', string.format('%.0f', fields.accepted_ms),
+      'deadline_ms', string.format('%.0f', fields.deadline_ms), 'orders', '["' .. order_id .. '"]', 'partial', '1')
+    redis.call('ZADD', KEYS[5], string.format('%.0f', fields.accepted_ms), fields.signal.signal_id)
+  elseif signal[2] == '1' and not string.find(signal[1], '"' .. order_id .. '"', 1, true) then
+    redis.call('HSET', key, 'orders', string.sub(signal[1], 1, -2) .. ',"' .. order_id .. '"]')
+  end
+end
 
 local fresh = 0
-local position = '0'
-for i = 0, #KEYS - 5 do
-  local order_key = KEYS[5 + i]
-  local base = 3 + i * 8
+local position = ARGV[3] ~= '' and ARGV[3] or string.format('%.0f', reached)
+for i = 0, (#KEYS - 5) / 2 - 1 do
+  local order_key = KEYS[6 + i * 2]
+  local base = 4 + i * 8
   local order_id, seq, state = ARGV[base], tonumber(ARGV[base + 1]), ARGV[base + 2]
   local settled, deadline = ARGV[base + 3] == '1', ARGV[base + 5]
   position = ARGV[base + 4]
-  local known = redis.call('HGET', order_key, 'report_seq')
-  if not known then
+  local known = redis.call('HMGET', order_key, 'report_seq', 'state')
+  if not known[1] then
     -- the store was rolled back behind this order: make its record again from the journal's leg
     redis.call('HSET', order_key, 'leg', ARGV[base + 7], 'overdue', '0')
-    if not settled then redis.call('ZADD', KEYS[3], deadline, order_id) end
+    restore_signal(KEYS[7 + i * 2], order_id, ARGV[base + 7])
   end
-  if not known or tonumber(known) < seq then
+  -- a restored journal may count on from behind: what has ended here does not open again
+  if not known[1] or (tonumber(known[1]) < seq and (settled or not ended[known[2]])) then
     redis.call('HSET', order_key, 'state', state, 'report_seq', ARGV[base + 1], 'report', ARGV[base + 6])
     redis.call('XADD', KEYS[1], '*', 'report', ARGV[base + 6])
     redis.call('ZREM', KEYS[4], order_id)
