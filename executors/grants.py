@@ -149,8 +149,9 @@ def _granted(user: Any) -> tuple[set[str], set[str]]:
 def resolve_targets(user: Any, targets: Targets) -> list[tuple[str, int]]:
     """The (terminal_id, epoch) that an order of this user goes to, without doubles, in order of id.
 
-    Raises Refused: TRADING_HALTED while all terminals are halted, FORBIDDEN for who may not trade, UNKNOWN_TERMINAL and UNKNOWN_GROUP for what he may not see,
-    NO_TERMINALS when nothing is left. A group means those of its terminals that he may trade.
+    Raises Refused: TRADING_HALTED while all terminals are halted, FORBIDDEN for who may not trade, UNKNOWN_TERMINAL
+    and UNKNOWN_GROUP for what he may not see, NO_TERMINALS when nothing is left. A group means those of its terminals
+    that he may trade.
     """
     who = standing(user)
     if not who.may_trade:

@@ -192,6 +192,8 @@ class Terminal(models.Model):
                     )
                 if stored.retired_at and not self.retired_at:
                     raise ValidationError("A retired terminal stays retired. Make another one.")
+                if stored.host_id != self.host_id:  # a move: legs of the old host are told apart by it
+                    self.epoch = stored.epoch + 1
                 names = [
                     field.attname
                     for field in self._meta.concrete_fields

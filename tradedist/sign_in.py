@@ -10,9 +10,11 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import reverse_lazy
 
 from executors import audit
 from tradedist.addresses import client_address
@@ -93,6 +95,21 @@ class SignOut(LogoutView):
         if request.user.is_authenticated:
             audit.append(request.user, "signed out", "session", address=client_address(request))
         return super().post(request, *args, **kwargs)
+
+
+class ChangePassword(PasswordChangeView):
+    """One's own. Every other session of the user ends with it."""
+
+    template_name = "registration/change_password.html"
+    success_url = reverse_lazy("chart")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        with transaction.atomic():
+            response = super().form_valid(form)
+            audit.append(
+                self.request.user, "password changed", "session", address=client_address(self.request)
+            )
+        return response
 
 
 class SessionLimits:

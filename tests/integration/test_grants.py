@@ -213,3 +213,12 @@ def test_the_version_rises_with_what_executors_read_and_only_then(world: World) 
 
 def test_one_user_is_made_with_a_role() -> None:
     assert grants.standing(user("zoe", "trader")).may_trade
+
+
+def test_a_move_to_another_host_raises_the_epoch(world: World) -> None:
+    world.london.host_id = "other"
+    world.london.save()
+    assert (world.london.epoch, world.london.version) == (2, 2)
+    world.london.label = "Elsewhere"
+    world.london.save()
+    assert Terminal.objects.get(pk="london").epoch == 2

@@ -326,3 +326,23 @@ def test_the_documentation_is_for_signed_in_users_and_describes_every_route(worl
     wish = document["paths"]["/api/signals"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "signal_id" in str(wish)
     assert "$ref" not in str(wish)
+
+
+def test_a_changed_password_ends_the_other_sessions(world_sync: World) -> None:
+    here, there = Client(), Client()
+    assert here.get("/password/").status_code == 302
+    for client in (here, there):
+        enter(client, "ted", PASSWORD)
+    assert here.get("/password/").status_code == 200
+    wish = {"old_password": "wrong", "new_password1": "another long one", "new_password2": "another long one"}
+    assert here.post("/password/", wish).status_code == 200
+    short = {"old_password": PASSWORD, "new_password1": "short", "new_password2": "short"}
+    assert here.post("/password/", short).status_code == 200
+    assert here.post("/password/", {**wish, "old_password": PASSWORD}).status_code == 302
+    assert here.get("/api/me").status_code == 200
+    assert there.get("/api/me").status_code == 401
+    assert AuditEntry.objects.filter(action="password changed").count() == 1
+
+
+def test_the_icon_is_found(world_sync: World) -> None:
+    assert Client().get("/favicon.ico")["Location"] == "/static/img/mark.svg"
