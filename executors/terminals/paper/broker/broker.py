@@ -227,6 +227,7 @@ class Broker:
             "accounts": len(self.state.books),
             "positions": sum(len(book.positions) for book in self.state.books.values()),
             "orders": sum(len(book.orders) for book in self.state.books.values()),
+            "ticks": self.player.played,
             "speed": self.options.speed,
             "latency_scale": self.options.latency_scale,
         }

@@ -56,6 +56,7 @@ class Player:
         self.tracks: dict[str, Track] = {}
         self._on_tick = on_tick
         self._due: list[tuple[int, str]] = []
+        self.played = 0  # ticks since the start
         desks: dict[str, list[Desk]] = {name: [] for name in feeds}
         for house in houses.values():
             for desk in house.desks.values():
@@ -72,9 +73,8 @@ class Player:
         """When the next tick is due."""
         return self._due[0][0] if self._due else 2**62
 
-    def advance(self, now_ms: int) -> int:
-        """Plays what is due; returns how many ticks."""
-        played = 0
+    def advance(self, now_ms: int) -> None:
+        """Plays what is due."""
         while self._due and self._due[0][0] <= now_ms:
             at, name = heapq.heappop(self._due)
             track = self.tracks[name]
@@ -89,8 +89,7 @@ class Player:
             track.next_number += 1
             heapq.heappush(self._due, (track.feed.tick(track.next_number)[0], name))
             self._tick(track, at, bid, ask)
-            played += 1
-        return played
+            self.played += 1
 
     def freeze(self, name: str, now_ms: int) -> None:
         """The price stands still from now on, until `resume`; `push` moves it."""

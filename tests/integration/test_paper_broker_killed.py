@@ -1,0 +1,156 @@
+"""The paper broker under kill -9 while orders come in: what it answered is in its ledger, once, and the ledger is sound."""
+
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from executors.terminals.paper.broker import ledger as ledger_file
+from executors.terminals.paper.link import Link, LinkError
+from executors.terminals.paper.oracle import from_directory
+from tests.paper import PASSWORD, PaperBroker, paper_broker  # noqa: F401
+
+CLIENTS = 6
+KILLS = 5
+PATIENCE_S = 20.0
+
+
+class Client(threading.Thread):
+    """Opens and closes positions with a magic of each request's own; notes what was answered."""
+
+    def __init__(self, broker: PaperBroker, login: int) -> None:
+        super().__init__(daemon=True)
+        self.broker = broker
+        self.login = login
+        self.answered: dict[int, tuple[int, int]] = {}  # magic → order, deal
+        self.asked: set[int] = set()
+        self.stopping = False
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._trade()
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            self.failure = error
+
+    def _connect(self) -> Link:
+        limit = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                link = Link(self.broker.url)
+                link.ask("login", self.login, PASSWORD, "", f"client-{self.login}")
+                return link
+            except (OSError, LinkError):
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.02)
+
+    def _trade(self) -> None:
+        link, count, ticket = self._connect(), 0, 0
+        while not self.stopping:
+            count += 1
+            magic = self.login * 1_000_000 + count
+            self.asked.add(magic)
+            row = [
+                1,
+                magic,
+                0,
+                "EURUSD",
+                0.1,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0,
+                1 if ticket else 0,
+                1,
+                0,
+                0,
+                "",
+                ticket,
+                0,
+            ]
+            try:
+                code, deal, order, *_ = link.ask("order_send", row)
+            except LinkError:
+                link.close()
+                link, ticket = self._connect(), 0
+                continue
+            assert code == 10009, code
+            self.answered[magic] = (order, deal)
+            ticket = 0 if ticket else order
+        link.close()
+
+
+def test_what_was_answered_survives_kills_and_nothing_is_there_twice(paper_broker: PaperBroker) -> None:  # noqa: F811
+    clients = [Client(paper_broker, 10 + number) for number in range(CLIENTS)]
+    for client in clients:
+        paper_broker.account(client.login, "lab", 1_000_000.0)
+    for client in clients:
+        client.start()
+    chance = random.Random(5)
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(0.05, 0.4))
+        paper_broker.restart()
+    time.sleep(0.3)
+    for client in clients:
+        client.stopping = True
+    for client in clients:
+        client.join(PATIENCE_S)
+        assert client.failure is None
+    records = paper_broker.records()
+    by_magic = records.orders_by_magic()
+    answered = 0
+    for client in clients:
+        for magic, (order, deal) in client.answered.items():
+            answered += 1
+            assert [item.ticket for item in by_magic[magic]] == [order]
+            assert records.deals[deal].order == order
+    assert answered > 100
+    assert set(by_magic) <= {magic for client in clients for magic in client.asked}
+    paper_broker.check()
+
+
+def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(paper_broker: PaperBroker) -> None:  # noqa: F811
+    paper_broker.account(1, "lab")
+    paper_broker.stop()
+    path = Path(paper_broker.directory) / ledger_file.FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'0badc0de [1,[["d",')
+    assert 1 in from_directory(paper_broker.directory).accounts
+    paper_broker.start()
+    assert path.read_bytes().startswith(whole)
+    assert b"0badc0de" not in path.read_bytes()
+    paper_broker.account(2, "lab")
+    paper_broker.stop()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[0] = lines[0].replace(b"day", b"dax")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(ledger_file.LedgerError, match="damaged at byte 0"):
+        from_directory(paper_broker.directory)
+    with pytest.raises(RuntimeError, match="damaged"):
+        paper_broker.start()
+
+
+def test_two_brokers_do_not_share_a_ledger(paper_broker: PaperBroker) -> None:  # noqa: F811
+    second = PaperBroker(paper_broker.directory)
+    with pytest.raises(RuntimeError, match="another paper broker uses"):
+        second.start()
+
+
+def test_accounts_prices_and_history_are_the_same_after_a_restart(paper_broker: PaperBroker) -> None:  # noqa: F811
+    from executors.terminals import paper as mt5
+
+    paper_broker.account(1, "classic", 500.0)
+    assert mt5.initialize(paper_broker.url, login=1, password=PASSWORD)
+    until = mt5.symbol_info_tick("GBPUSD").time - 60
+    before = mt5.copy_rates_from("GBPUSD", mt5.TIMEFRAME_M1, until, 200)
+    ticks = mt5.copy_ticks_range("EURUSD", until - 600, until, mt5.COPY_TICKS_ALL)
+    paper_broker.restart()
+    assert mt5.initialize(paper_broker.url, login=1, password=PASSWORD)
+    assert mt5.account_info().balance == 500.0
+    assert (mt5.copy_rates_from("GBPUSD", mt5.TIMEFRAME_M1, until, 200) == before).all()
+    assert (mt5.copy_ticks_range("EURUSD", until - 600, until, mt5.COPY_TICKS_ALL) == ticks).all()
+    mt5.shutdown()
