@@ -157,6 +157,9 @@ def access_changed() -> None:
     """Makes every web process read users and grants anew for the next order. Without Redis there is no next order;
     what was remembered then ends by age."""
     try:
-        state().incr(keys.ACCESS_VERSION)
+        pipe = state().pipeline(transaction=True)
+        pipe.incr(keys.ACCESS_VERSION)
+        pipe.publish(keys.CONFIG_CHANGES, "access")  # the sockets look again
+        pipe.execute()
     except redis.RedisError as error:
         logger.warning("the access version could not be raised: %s", error)

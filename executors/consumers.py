@@ -144,13 +144,13 @@ class OrderSocket(LiveSocket):
     def _refresh_now(self) -> None:
         self._refresh = None
         if not self.mailbox.closing:
-            self.spawn(self.access_checked(changed=True))
+            self.spawn(self.access_checked())
 
-    async def access_checked(self, *, changed: bool = False) -> None:
-        """What the user may see, read again. A change of it, or of a terminal he sees, brings a snapshot."""
-        before = self.visible
+    async def access_checked(self) -> None:
+        """What the user is and may see, read again. A change of it brings a snapshot."""
+        before = self.who, self.visible
         await self._look()
-        if self.visible != before or changed:
+        if (self.who, self.visible) != before:
             await self._snapshot()
 
     async def _look(self) -> None:

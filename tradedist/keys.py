@@ -77,7 +77,7 @@ CONFIGS = f"{PREFIX}:config"  # hash terminal_id -> messages.TerminalConfig as J
 CONFIG_VERSIONS = f"{PREFIX}:config:versions"  # hash terminal_id -> version (integer)
 # hash `global` | `terminal:<id>` -> ACTIVE | REDUCING | HALTED; `resumed:<id>` -> count of operators' resumes
 MODES = f"{PREFIX}:modes"
-CONFIG_CHANGES = f"{PREFIX}:config:changes"  # channel: terminal_id, or `*` for modes
+CONFIG_CHANGES = f"{PREFIX}:config:changes"  # channel: terminal_id, `*` for modes, `access` for users and grants
 
 # --- Tick Redis ---
 SYMBOLS = f"{PREFIX}:symbols"  # hash symbol -> charts.messages.SymbolInfo as JSON

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
 
 from executors import tokens
+from executors.configuration import access_changed
 from executors.dispatch import close_process
 from executors.messages import AccountState, PositionState, TerminalUpdate
 from executors.models import TerminalGrant
@@ -182,7 +183,7 @@ async def test_a_grant_taken_away_is_gone_at_once(cookie: str, trader: Any, stat
     async with Socket(PATH, cookie=cookie) as socket:
         await socket.read_until("snapshot")
         await TerminalGrant.objects.filter(user=trader, terminal_id="alpha").adelete()
-        state_redis.publish(keys.CONFIG_CHANGES, "alpha")
+        await sync_to_async(access_changed)()
         snapshot = await socket.read_until("snapshot")
         assert [item["terminal_id"] for item in snapshot["terminals"]] == ["beta"]
         publish_report(state_redis, a_report("alpha"))
