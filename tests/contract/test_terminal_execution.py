@@ -274,3 +274,18 @@ def test_r97_what_brokers_make_of_comments(desk: Desk) -> None:
     assert kept["micro"] == ["python script open/micro"]
     assert kept["capped"] == ["Paper Capped"]
     assert kept["usa"] == [""]
+
+
+def test_r98_a_netting_position_turns_within_one_sweep(desk: Desk) -> None:
+    """The first level closes what is open, the next ones open the other side."""
+    desk.open("lab", 1_000_000.0, margin_mode=0)
+    first = desk.deal(0, 1.5, "EURUSD.thin").order
+    reverse = desk.deal(1, 4.5, "EURUSD.thin", position=first)  # levels of two lots
+    (position,) = mt5.positions_get()
+    assert (position.ticket, position.identifier, position.type, position.volume) == (
+        reverse.order,
+        first,
+        1,
+        3.0,
+    )
+    assert [(deal.entry, deal.volume) for deal in desk.trades()] == [(0, 1.5), (2, 2.0), (0, 2.0), (0, 0.5)]

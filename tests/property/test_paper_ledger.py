@@ -129,9 +129,14 @@ class Machine(RuleBasedStateMachine):
     @rule(first=PICK, second=PICK)
     def close_by(self, first: int, second: int) -> None:
         tickets = sorted(self.book.positions)
-        self.send(
-            action=10, position=tickets[first % len(tickets)], position_by=tickets[second % len(tickets)]
-        )
+        one = self.book.positions[tickets[first % len(tickets)]]
+        opposite = [
+            ticket
+            for ticket, item in sorted(self.book.positions.items())
+            if item.symbol == one.symbol and item.type != one.type
+        ]
+        others = opposite or tickets
+        self.send(action=10, position=one.ticket, position_by=others[second % len(others)])
 
     @precondition(lambda self: self.book.positions)
     @rule(pick=PICK, below=st.integers(1, 400), above=st.integers(1, 400))

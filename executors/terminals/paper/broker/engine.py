@@ -167,8 +167,10 @@ class Engine:
             reply = self.refusal(mt5.TRADE_RETCODE_REJECT, case)
             reply.request_id = order.request
             return reply
+        # a netting account's position may end and turn between two levels: there each fill finds it anew
+        target = case.position if case.book.account.hedging else None
         deals = [
-            fills.fill(self.state, case.book, desk, order, lots, at, now_ms, target=case.position)
+            fills.fill(self.state, case.book, desk, order, lots, at, now_ms, target=target)
             for at, lots in found
         ]
         self._finish(case, order, filled, now_ms)
