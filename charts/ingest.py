@@ -43,7 +43,7 @@ class Sequencer:
 
     def __init__(self, position: Position | None, now_ms: float) -> None:
         self.boot_id = position.boot_id if position else 0
-        self.tcp_connected = False
+        self.connections = 0  # by TCP; for a moment two, when one is given up and the next one made
         self.duplicates = 0
         self.refused = 0  # of an earlier boot
         self.missed = 0  # frames given up
@@ -54,6 +54,10 @@ class Sequencer:
         self._waiting: dict[int, tuple[Frame, float]] = {}
         self._catch_up_until = now_ms + CATCH_UP_MS
         self._gap = False
+
+    @property
+    def tcp_connected(self) -> bool:
+        return self.connections > 0
 
     @property
     def held(self) -> int:

@@ -139,12 +139,12 @@ class Pipeline:
         source = self._source(sender, now_ms)
         if source is None:
             return None
-        source.sequencer.tcp_connected = True
+        source.sequencer.connections += 1
         return Position(source.sequencer.boot_id, source.sequencer.complete_to, 0)
 
     def disconnected(self, sender: str) -> None:
         if source := self._sources.get(sender):
-            source.sequencer.tcp_connected = False
+            source.sequencer.connections -= 1
 
     def tick_clock(self, now_ms: int) -> None:
         """Time has passed: give up gaps, fail over, close candles."""

@@ -380,13 +380,21 @@ class _Sender:
         for raw in self._decoder.feed(received):
             frame = open_frame(raw, self._keyring)
             if frame.kind is Kind.ACK and frame.sender == self._terminal_id and self._tcp_state == "hello":
-                self._resume(frame.seq if frame.boot_id == self._boot_id else 0)
+                self._resume(frame)
 
-    def _resume(self, complete_to: int) -> None:
+    def _resume(self, ack: Frame) -> None:
         """Repeat what the feed does not have, then go on."""
         self._tcp_state = "up"
         self._retry_ms = RECONNECT_FIRST_MS
         self._connected = True
+        if ack.boot_id > self._boot_id:
+            # This machine's clock was set back since our last start, and the feed takes us for an older one.
+            self._boot_id = ack.boot_id + 1
+            self._seq = 0
+            self._kept.clear()
+            self._kept_bytes = 0
+            return
+        complete_to = ack.seq if ack.boot_id == self._boot_id else 0
         for seq, _, sealed in self._kept:
             if seq > complete_to:
                 self._unsent += packed(sealed)

@@ -69,6 +69,17 @@ class FeedProcess:
                 raise RuntimeError("the feed did not start")
             time.sleep(0.02)
 
+    def second(self) -> "subprocess.CompletedProcess[str]":
+        """Another feed on the same ports, to its end."""
+        return subprocess.run(
+            [sys.executable, "manage.py", "run_feed"],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 

@@ -296,6 +296,13 @@ def test_what_does_not_verify_gets_no_answer(valkey: Valkey, feed: FeedProcess) 
         assert not client.exists(keys.LATEST_TICKS)
 
 
+def test_a_second_feed_says_that_the_port_is_taken(feed: FeedProcess) -> None:
+    ended = feed.second()
+    assert ended.returncode == 1
+    assert f"FEED_PORT {feed.port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_ends_at_once_when_asked(feed: FeedProcess) -> None:
     started = time.monotonic()
     assert feed.stop() == 0

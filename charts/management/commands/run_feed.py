@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from charts.feed import Feed
 from charts.feed_metrics import serve
@@ -20,8 +21,16 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # it needs no database
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_run())
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(_run())
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise CommandError(
+                f"FEED_PORT {settings.FEED_PORT} or FEED_METRICS_PORT {settings.FEED_METRICS_PORT} is in use, perhaps "
+                "by another feed. Stop it, or set other ports."
+            ) from None
 
 
 async def _run() -> None:

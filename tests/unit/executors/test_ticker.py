@@ -207,6 +207,21 @@ def test_repeats_everything_it_has_to_a_feed_that_knows_another_start(bench: Ben
     assert bench.feed.frames()[0] == sent[0]
 
 
+def test_becomes_the_newest_start_although_its_clock_was_set_back(bench: Bench) -> None:
+    bench.prices.put("EURUSD", NOW)
+    bench.poll(3)
+    hello = bench.feed.frames()[0]
+    bench.feed.acknowledge(hello, 900, boot_id=hello.boot_id + 7)
+    bench.poll(2)
+    bench.feed.datagrams()
+    bench.prices.put("EURUSD", NOW + 1)
+    bench.poll()
+    sent = bench.feed.frames()
+    assert [frame.boot_id for frame in sent] == [hello.boot_id + 8] * len(sent)
+    assert [frame.seq for frame in sent] == list(range(1, len(sent) + 1))
+    assert rows(sent)[-1] == ["EURUSD", NOW + 1, 1.1, 1.2]
+
+
 def test_keeps_only_the_last_seconds_for_repeating(bench: Bench) -> None:
     for number in range(3 * KEPT_MS // 1_000):
         bench.prices.put("EURUSD", NOW + number * 1_000)
