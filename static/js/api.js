@@ -55,26 +55,30 @@ export async function olderCandles(symbol, seconds, toMs, limit) {
     .sort((one, other) => one[0] - other[0]);
 }
 
-/** Whether the session still holds; null when the server does not say. */
-export async function signedIn() {
+/** Whose session this is: a name, "" when it has ended, null when the server does not say. @returns {Promise<string | null>} */
+export async function whoAmI() {
   try {
-    const { status } = await call("/api/me");
-    return status === 200 ? true : status === 401 ? false : null;
+    const { status, body } = await call("/api/me");
+    return status === 200 ? String(body.username) : status === 401 ? "" : null;
   } catch {
     return null; // no network: the sockets go on trying
   }
 }
 
-/** @param {Signal} signal */
-export async function postSignal(signal) {
-  const token = document.querySelector("input[name=csrfmiddlewaretoken]");
+/** From the cookie, which another tab's sign-in renews; the page's own form holds the one it was loaded with. */
+function csrfToken() {
+  const cookie = /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1];
+  const input = document.querySelector("input[name=csrfmiddlewaretoken]");
+  return cookie ?? (input instanceof HTMLInputElement ? input.value : "");
+}
+
+/** Only as the user who placed it: another tab may have signed in someone else. @param {Signal} signal @param {string} user */
+export async function postSignal(signal, user) {
   try {
+    if ((await whoAmI()) !== user) return null;
     return await call("/api/signals", {
       method: "POST",
-      headers: {
-        "Content-Type": "application/json",
-        "X-CSRFToken": token instanceof HTMLInputElement ? token.value : "",
-      },
+      headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
       body: JSON.stringify(signal),
     });
   } catch {

@@ -92,16 +92,18 @@ attachKeyboard({
     toasts.clear();
   },
 });
-attachSession({ store, orders, market, signedIn: api.signedIn });
+attachSession({ store, sender, orders, market, whoAmI: api.whoAmI, reload: () => location.reload() });
 
 orders.messages.subscribe((message) => {
   const orderMessage = /** @type {OrderMessage} */ (/** @type {unknown} */ (message));
   if (orderMessage.type === "accepted") sender.accepted(orderMessage.signal.signal_id);
   else if (orderMessage.type === "refused") sender.refused(orderMessage.signal_id, orderMessage.code, orderMessage.message);
   store.takeOrderMessage(orderMessage);
-  if (orderMessage.type === "snapshot") sender.restore();
+  if (orderMessage.type === "snapshot") {
+    sender.restore();
+    sender.sendAgain();
+  }
 });
-orders.states.subscribe((state) => state === "live" && queueMicrotask(() => sender.sendAgain()));
 market.messages.subscribe((message) => store.takeChartMessage(/** @type {ChartMessage} */ (/** @type {unknown} */ (message))));
 market.states.subscribe((state) => state === "live" && market.send(watch([...store.symbols.keys()])));
 store.selectionChanged.subscribe(() => {

@@ -9,12 +9,13 @@ import { SEND_AGAIN, aged, sendSignal, uuid } from "./messages.js";
  *
  * @typedef {{signal: Signal, user: string, created_ms: number}} Unanswered
  * @typedef {{status: number, body: any}} Answer
- * @typedef {(signal: Signal) => Promise<Answer | null>} Post  null: no answer came
+ * @typedef {(signal: Signal, user: string) => Promise<Answer | null>} Post  null: no answer came
  */
 
 const KEY = "tradedist.unanswered";
 const MAX_UNANSWERED = 100;
 const MAX_AGE_MS = 86_400_000;
+const NOT_SENT = "There is no connection. It is sent again until the server answers.";
 const LOOK_MS = 500;
 const ANSWER_MS = 3_000; // silence after which a signal is sent again
 
@@ -26,6 +27,7 @@ export class Sender {
   #now;
   /** @type {Map<string, Unanswered & {tried_at: number, busy: boolean}>} */
   #unanswered = new Map();
+  #trusted = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
 
@@ -81,8 +83,14 @@ export class Sender {
     this.#keep();
   }
 
-  /** The connection is new: whatever is unanswered goes again. */
+  /** The order socket is away, or whose session it has is not known: nothing goes over it. */
+  distrust() {
+    this.#trusted = false;
+  }
+
+  /** The connection is new and is this user's: whatever is unanswered goes again. */
   sendAgain() {
+    this.#trusted = true;
     for (const entry of this.#unanswered.values()) this.#try(entry);
   }
 
@@ -109,6 +117,7 @@ export class Sender {
 
   /** @param {Unanswered & {tried_at: number, busy: boolean}} entry */
   #try(entry) {
+    if (entry.user !== (this.#store.user?.name ?? "")) return; // signed in as someone else meanwhile
     const age = this.#now() - entry.created_ms;
     const id = entry.signal.signal_id;
     if (age > MAX_AGE_MS) {
@@ -117,21 +126,24 @@ export class Sender {
       return;
     }
     entry.tried_at = this.#now();
-    if (!this.#send(sendSignal(entry.signal, uuid(), age)) && !entry.busy) void this.#tryByRest(entry, age);
+    const sent = this.#trusted && this.#send(sendSignal(entry.signal, uuid(), age));
+    if (!sent && !entry.busy) void this.#tryByRest(entry, age);
   }
 
   /** @param {Unanswered & {busy: boolean}} entry @param {number} age */
   async #tryByRest(entry, age) {
     const id = entry.signal.signal_id;
     entry.busy = true;
-    const answer = await this.#post(aged(entry.signal, age));
+    const answer = await this.#post(aged(entry.signal, age), entry.user);
     entry.busy = false;
-    if (!answer || !this.#unanswered.has(id)) return;
-    if (answer.status === 200 || answer.status === 202) {
+    if (!this.#unanswered.has(id)) return;
+    if (!answer) {
+      this.#store.signalWaits(id, "NOT_SENT", NOT_SENT);
+    } else if (answer.status === 200 || answer.status === 202) {
       this.#done(id);
       this.#store.takeOrderMessage({ type: "accepted", n: 0, request_id: "", created: answer.status === 202, signal: answer.body });
     } else if (answer.status === 401 || !answer.body?.code) {
-      this.#store.signalWaits(id, "NOT_SENT", "There is no connection. It is sent when the connection is back.");
+      this.#store.signalWaits(id, "NOT_SENT", NOT_SENT);
     } else {
       this.refused(id, answer.body.code, answer.body.message);
     }

@@ -5,13 +5,22 @@ import { NOT_SIGNED_IN } from "./socket.js";
 
 /**
  * @import {ReliableSocket} from "./socket.js"
+ * @import {Sender} from "./sender.js"
  * @import {Store} from "./store.js"
  */
 
 const ASK_EVERY_MS = 2_000;
 
-/** @param {{store: Store, orders: ReliableSocket, market: ReliableSocket, signedIn: () => Promise<boolean | null>}} parts */
-export function attachSession({ store, orders, market, signedIn }) {
+/**
+ * @param {object} parts
+ * @param {Store} parts.store
+ * @param {Sender} parts.sender
+ * @param {ReliableSocket} parts.orders
+ * @param {ReliableSocket} parts.market
+ * @param {() => Promise<string | null>} parts.whoAmI a name, "" when signed out, null when not known
+ * @param {() => void} parts.reload
+ */
+export function attachSession({ store, sender, orders, market, whoAmI, reload }) {
   const controller = new AbortController();
   let signedOut = false;
   let everLive = false;
@@ -39,8 +48,25 @@ export function attachSession({ store, orders, market, signedIn }) {
     const now = performance.now();
     if (now - askedAt < ASK_EVERY_MS) return;
     askedAt = now;
-    const answer = await signedIn();
-    if (answer !== null && orders.state !== "live") sessionIs(!answer);
+    const name = await whoAmI();
+    if (name !== null && orders.state !== "live") sessionIs(name === "");
+  }
+
+  /** A connection resumed by its cursor does not say whose it is: another tab may have signed in someone else. */
+  async function confirm() {
+    while (orders.state === "live") {
+      const name = await whoAmI();
+      if (name && name !== store.user?.name) return reload();
+      if (name && orders.state === "live") return sender.sendAgain();
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+  }
+
+  /** @param {import("./socket.js").SocketState} state */
+  function onOrders(state) {
+    sender.distrust();
+    if (state === "live" && store.cursor) void confirm(); // else a snapshot comes, which names the user
+    combine();
   }
 
   const hurry = () => {
@@ -48,7 +74,7 @@ export function attachSession({ store, orders, market, signedIn }) {
     if (store.symbol) market.hurry();
   };
   const ends = [
-    orders.states.subscribe(combine),
+    orders.states.subscribe(onOrders),
     market.states.subscribe(combine),
     orders.closes.subscribe((code) => void onClose(code)),
     market.closes.subscribe((code) => void (code === NOT_SIGNED_IN && sessionIs(true))),

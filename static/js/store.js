@@ -215,6 +215,9 @@ export class Store {
   /** A close of all names no symbol; when its positions were of one, the page knows which. @param {OrderView} view @param {number | null} clickUs @returns {Order} */
   #orderOf(view, clickUs) {
     let { report } = view;
+    if (report.action === "open" && report.side) {
+      for (const ticket of report.position_tickets) this.#held.set(`${view.terminal_id}:${ticket}`, { symbol: report.symbol, side: report.side });
+    }
     if (report.action === "close" && report.position_tickets.length && (!report.symbol || !report.side)) {
       const held = report.position_tickets.map((ticket) => this.#held.get(`${view.terminal_id}:${ticket}`));
       const [first] = held;

@@ -19,7 +19,7 @@ class Screen:
     def __init__(self, page: Page, results: Path) -> None:
         self.page = page
         self.problems: list[str] = []
-        self._results = results
+        self.results = results
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
 
@@ -43,7 +43,7 @@ class Screen:
         return self
 
     def shot(self, name: str) -> Path:
-        path = self._results / f"{name}.png"
+        path = self.results / f"{name}.png"
         self.page.screenshot(path=path)
         return path
 

@@ -45,15 +45,50 @@ def test_a_frozen_store_is_said_and_heals(sign_in: SignIn, running_stack: Stack)
     screen.live()
 
 
-def test_an_ended_session_is_said(sign_in: SignIn) -> None:
+def test_an_ended_session_is_said_and_the_order_waits_for_the_next(
+    sign_in: SignIn, running_stack: Stack
+) -> None:
     screen = sign_in("trader").live()
-    screen.page.context.clear_cookies()
-    screen.page.evaluate("history.replaceState(null, '', '/')")
-    other = screen.page.context.new_page()
-    other.goto("/")
-    expect(other.get_by_test_id("login-username")).to_be_visible()
-    screen.page.reload()
-    expect(screen["login-username"]).to_be_visible()
+    screen.wait_chart("EURUSD")
+    screen.choose_terminals("london-1")
+    other = Screen(screen.page.context.new_page(), screen.results)
+    other.page.goto("/")
+    other["user-menu"].click()
+    other["sign-out"].click()
+    expect(other["login-username"]).to_be_visible()
+
+    screen.send("buy")
+    expect(screen["connection"]).to_have_attribute("data-state", "signed-out")
+    expect(screen["sign-in-again"]).to_be_visible()
+    waiting = screen.rows("order", state="SENDING")
+    expect(waiting).to_have_count(1)
+    sent = waiting.get_attribute("data-signal") or ""
+    screen.shot("signed-out")
+
+    other.sign_in("trader", running_stack.users["trader"])
+    screen.live()
+    expect(waiting).to_have_count(0)
+    settled = screen.rows("order", signal=sent, state="FILLED").or_(
+        screen.rows("order", signal=sent, state="REFUSED")
+    )
+    expect(settled).to_have_count(1)
+    filled = screen.rows("order", signal=sent, state="FILLED").count()
+    held = len(screen.get("/api/positions")["body"]["items"])
+    assert held == filled  # in time, or too old and not done
+
+
+def test_another_user_in_the_same_browser_gets_a_page_of_his_own(
+    sign_in: SignIn, running_stack: Stack
+) -> None:
+    screen = sign_in("trader").live()
+    other = Screen(screen.page.context.new_page(), screen.results)
+    other.page.goto("/")
+    other["user-menu"].click()
+    other["sign-out"].click()
+    other.sign_in("viewer", running_stack.users["viewer"])
+    running_stack.kill("web")  # the trader's page connects again, with the viewer's session
+    expect(screen["user-role"]).to_have_text("viewer", timeout=30_000)
+    expect(screen["ticket"]).to_be_hidden()
 
 
 def test_signing_out_ends_at_the_sign_in(sign_in: SignIn) -> None:

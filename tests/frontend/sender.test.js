@@ -22,11 +22,12 @@ function pageIn(where, user = "tina") {
   const sender = new Sender({
     store,
     send: (message) => page.live && page.sent.push(message) > 0,
-    post: async (signal) => (page.posted.push(signal), page.answer),
+    post: async (signal, as) => (page.posted.push({ ...signal, as }), page.answer),
     storage: where.storage,
     now: () => where.ms,
   });
   sender.restore();
+  sender.sendAgain();
   return Object.assign(page, { store, sender });
 }
 
@@ -64,7 +65,6 @@ test("a reload does not lose it", () => {
   where.ms += 4_000;
   const reloaded = pageIn(where);
   assert.equal(reloaded.store.sent.get(signal.signal_id).state, "SENDING");
-  reloaded.sender.sendAgain();
   assert.equal(reloaded.sent[0].signal.signal_id, signal.signal_id);
   assert.equal(reloaded.sent[0].signal.age_ms, 4_000);
 });
@@ -78,6 +78,30 @@ test("another user in the same tab neither sends it nor throws it away", () => {
   other.sender.place(open());
   assert.equal(other.sent.filter((message) => message.signal.signal_id === signal.signal_id).length, 0);
   assert.equal(pageIn(where).sender.waiting, 1);
+});
+
+test("who signs in over the same page does not send it", async () => {
+  const page = pageIn(tab());
+  page.live = false;
+  const signal = open();
+  page.sender.place(signal);
+  await settle();
+  assert.equal(page.posted[0].as, "tina");
+  page.live = true;
+  page.store.takeOrderMessage(snapshot({ user: { name: "otto", role: "trader", may_trade: true } }));
+  page.sender.sendAgain();
+  assert.equal(page.sent.length, 0);
+});
+
+test("nothing goes over a connection of which the user is not known yet", async () => {
+  const page = pageIn(tab());
+  page.sender.distrust();
+  page.sender.place(open());
+  await settle();
+  assert.equal(page.sent.length, 0);
+  assert.equal(page.posted.length, 1, "REST asks whose session it is");
+  page.sender.sendAgain();
+  assert.equal(page.sent.length, 1);
 });
 
 test("a refusal ends it with its reason; an unknown acceptance does not", () => {

@@ -207,3 +207,13 @@ test("a terminal that says nothing for five seconds is silent until it speaks", 
   store.lookForSilence();
   assert.equal(store.terminals.get("a").stale, false, "the page itself hears nothing");
 });
+
+test("a close tells the symbol of what an order known to the page had opened", () => {
+  const store = filledStore({
+    orders: [
+      view(report("x", "a", 1, "FILLED", { action: "close", symbol: "", side: null, position_tickets: [7], trace: { accepted: 2_000 } })),
+      view(report("o", "a", 1, "FILLED", { symbol: "USDJPY", side: "sell", position_tickets: [7] })),
+    ],
+  });
+  assert.deepEqual([store.orders.get("x:a").report.symbol, store.orders.get("x:a").report.side], ["USDJPY", "buy"]);
+});

@@ -73,6 +73,11 @@ export class CandleRows {
     return this.all[this.#placeOf(ms)] ?? null;
   }
 
+  /** The place of the candle that a time falls in. @param {number} ms */
+  indexOf(ms) {
+    return this.#placeOf(ms);
+  }
+
   /** @param {number} ms */
   #placeOf(ms) {
     let low = 0;

@@ -1,7 +1,7 @@
 // @ts-check
-// Fills on the chart at their exact prices: an arrow a fill, and the signal's sum once beside the newest of them.
+// Fills on the chart at their exact prices: an arrow for each, a square for a close; words where there is room for them.
 import { createSeriesMarkers } from "../../vendor/lightweight-charts.mjs";
-import { lots } from "../format.js";
+import { count, lots } from "../format.js";
 import { onceAFrame } from "../panels/dom.js";
 import { fills } from "../selectors.js";
 
@@ -12,6 +12,7 @@ import { fills } from "../selectors.js";
  */
 
 const MAX_MARKERS = 300;
+const LABEL_CANDLES = 14; // between two labels, so that they do not cover each other
 
 /** @param {PriceChart} chart @param {Store} store */
 export function attachFillMarkers(chart, store) {
@@ -38,30 +39,43 @@ export function attachFillMarkers(chart, store) {
 
 /** @param {Order[]} orders newest first @param {PriceChart} chart @returns {SeriesMarker<Time>[]} */
 function markersOf(orders, chart) {
-  const { up, down } = chart.colors;
-  /** @type {Map<string, Order[]>} */
-  const bySignal = new Map();
-  for (const order of orders) bySignal.set(order.report.signal_id, [...(bySignal.get(order.report.signal_id) ?? []), order]);
+  const { accent, warn, text } = chart.colors;
+  /** @type {Map<number, Order[]>} */
+  const byCandle = new Map();
+  for (const order of orders) {
+    const candle = chart.rows.at(order.report.time_ms);
+    if (!candle || order.report.price == null) continue;
+    byCandle.set(candle[0], [...(byCandle.get(candle[0]) ?? []), order]);
+  }
   /** @type {SeriesMarker<Time>[]} */
   const placed = [];
-  for (const legs of bySignal.values()) {
-    legs.forEach(({ order_id: id, report }, place) => {
-      const candle = chart.rows.at(report.time_ms);
-      if (!candle || report.price == null) return;
-      const buys = (report.side === "buy") === (report.action === "open") || report.side == null;
-      const sum = legs.reduce((total, leg) => total + leg.report.filled_lots, 0);
-      const word = report.action === "close" ? "Close" : buys ? "Buy" : "Sell";
+  let labelled = Infinity;
+  for (const [openMs, legs] of [...byCandle].sort(([one], [other]) => other - one)) {
+    const place = chart.rows.indexOf(openMs);
+    const room = labelled - place >= LABEL_CANDLES;
+    if (room) labelled = place;
+    legs.forEach(({ order_id: id, report }, index) => {
+      const closes = report.action === "close";
       placed.push({
         id,
-        time: /** @type {UTCTimestamp} */ (candle[0] / 1_000),
+        time: /** @type {UTCTimestamp} */ (openMs / 1_000),
         position: "atPriceMiddle",
-        price: report.price,
-        shape: report.action === "close" ? "square" : buys ? "arrowUp" : "arrowDown",
-        color: report.action === "close" ? chart.colors.accent : buys ? up : down,
-        size: 0.7,
-        ...(place === 0 ? { text: `${word} ${lots(sum)}${legs.length > 1 ? ` on ${legs.length}` : ""}` } : {}),
+        price: /** @type {number} */ (report.price),
+        shape: closes ? "square" : report.side === "sell" ? "arrowDown" : "arrowUp",
+        color: closes ? text : report.side === "sell" ? warn : accent,
+        size: closes ? 0.5 : 0.8,
+        ...(room && index === 0 ? { text: labelOf(legs) } : {}),
       });
     });
   }
   return placed.sort((one, other) => Number(one.time) - Number(other.time));
+}
+
+/** One signal in its words, more of them as a number. @param {Order[]} legs of one candle */
+function labelOf(legs) {
+  const [first] = legs;
+  if (!first || new Set(legs.map(({ report }) => report.signal_id)).size > 1) return count(legs.length, "fill");
+  const sum = legs.reduce((total, { report }) => total + report.filled_lots, 0);
+  const word = first.report.action === "close" ? "Close" : first.report.side === "sell" ? "Sell" : "Buy";
+  return `${word} ${lots(sum)}${legs.length > 1 ? ` on ${legs.length}` : ""}`;
 }

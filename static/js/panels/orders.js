@@ -80,7 +80,7 @@ export function attachOrders({ store, filter, filterChanged }) {
     fillCell(cells["price"], price(report.symbol ? report.price : null, digits));
     fillState(row, state, report.code, report.message, overdue ? " · overdue" : "");
     fillCell(cells["own"], micros(report.trace["own_us"]));
-    fillCell(cells["broker"], micros(report.trace["broker_us"]));
+    fillCell(cells["broker"], micros(report.trace["broker_us"] || null));
   }
 
   /** @param {OrderRow} row @param {Sent} sent */

@@ -40,6 +40,7 @@ export function attachTopBar({ store, latencies }) {
   const buttons = [...find("#timeframes", HTMLElement).querySelectorAll("button")];
   const events = listening();
   let before = 0;
+  let lastMs = /** @type {number | null} */ (null);
   let tickedAt = performance.now();
 
   /** Says so when no tick has come for a while: an old price is not today's. */
@@ -74,7 +75,7 @@ export function attachTopBar({ store, latencies }) {
     } else {
       setText(pillText, WORDS[state]);
     }
-    if (state !== "live") setText(latency, "");
+    setText(latency, state === "live" && lastMs !== null ? micros(lastMs * 1_000) : "");
   }
 
   function drawSelection() {
@@ -102,7 +103,10 @@ export function attachTopBar({ store, latencies }) {
       setText(role, user.role);
       role.hidden = false;
     }),
-    latencies.subscribe((ms) => store.connection === "live" && setText(latency, micros(ms * 1_000))),
+    latencies.subscribe((ms) => {
+      lastMs = ms;
+      drawConnection();
+    }),
     frame.end,
   );
   drawSelection();
