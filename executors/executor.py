@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 RECONNECT_S = 5.0
 QUICK_S = (0.0, 0.5, 1.5)  # the first tries: a bridge or broker that restarts is back within a moment
 TRIES_BEFORE_ALARM = 3  # of the slow ones
-TICK_POLL_MS = 25
 LOOK_MS = 500
 SYNC_AFTER_MS = 30
 RUN_MS = 100  # of orders in a row
@@ -225,7 +224,7 @@ class Executor(threading.Thread):
         try:
             if now >= self._due_ticks:
                 self._ticker.poll()
-                self._due_ticks = now + TICK_POLL_MS
+                self._due_ticks = now + settings.TICK_POLL_MS
             if now >= self._due_sync:
                 self._sync()
                 self._sync_took_ms = monotonic_ms() - now
