@@ -29,11 +29,12 @@ class Ours:
     """A client of the order socket."""
 
     def __init__(self, stack: Stack) -> None:
-        self._socket: ClientConnection = connect(
+        self._open = connect(
             f"{stack.ws_url}/ws/orders/",
             additional_headers={"Authorization": f"Bearer {stack.token('trader')}"},
             max_size=None,
         )
+        self._socket: ClientConnection = self._open.__enter__()
         self._socket.send(json.dumps({"type": "resume", "cursor": None}))
         self._until(lambda message: message["type"] == "snapshot")
         self.own_us: list[float] = []
@@ -59,6 +60,27 @@ class Ours:
         self._until(filled)
         return (time.perf_counter() - began) * 1000
 
+    def flat(self) -> None:
+        """Close what the block opened, outside the measurement: each is measured on an account without positions."""
+        signal_id = str(uuid.uuid4())
+        signal = {
+            "signal_id": signal_id,
+            "action": "close",
+            "all": True,
+            "targets": {"terminals": [TERMINAL]},
+        }
+        self._socket.send(json.dumps({"type": "signal", "request_id": signal_id, "signal": signal}))
+        self._until(
+            lambda message: (
+                (message.get("report") or {}).get("signal_id") == signal_id
+                and message["report"]["state"] in ("FILLED", "DONE")
+            )
+        )
+        time.sleep(0.5)
+
+    def close(self) -> None:
+        self._open.__exit__(None, None, None)
+
     def _until(self, wanted: Any) -> None:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -79,14 +101,27 @@ class Plain:
         }
         self._log = (directory / "plain.log").open("wb")
         self._worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "bench.plain_celery", "worker", "-P", "solo", "-c", "1", "-l", "INFO"],
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                "bench.plain_celery",
+                "worker",
+                "-P",
+                "solo",
+                "-c",
+                "1",
+                "-l",
+                "INFO",
+            ],
             env=environment,
             stdout=self._log,
             stderr=self._log,
         )
         from bench import plain_celery
 
-        plain_celery.app.conf.broker_url = os.environ["BENCH_BROKER"]
+        plain_celery.app.conf.update(broker_url=os.environ["BENCH_BROKER"])
         self._task = plain_celery.place
         self._results = plain_celery.RESULTS
         self._redis = redis.Redis.from_url(os.environ["BENCH_BROKER"], decode_responses=True)
@@ -155,8 +190,10 @@ def main(orders: int = 400) -> None:
             for _ in range(orders // BLOCK):
                 for label, client in (("ours", ours), ("plain", plain)):
                     for index in range(BLOCK):
-                        samples[label].append(client.place("buy" if index % 2 else "sell"))  # type: ignore[attr-defined]
+                        samples[label].append(client.place("buy" if index % 2 else "sell"))
+                ours.flat()
             plain.close()
+            ours.close()
         finally:
             stack.stop()
     print(machine())

@@ -49,7 +49,7 @@ def open_all(**_: object) -> None:
     _opened["redis"] = redis.Redis.from_url(os.environ["BENCH_BROKER"])
 
 
-@app.task(name="bench.place")  # type: ignore[untyped-decorator]
+@app.task(name="bench.place")
 def place(signal: dict[str, Any]) -> None:
     journal = _opened["journal"]
     order_id = signal["signal_id"]
