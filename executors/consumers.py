@@ -35,7 +35,10 @@ REPLAY_PAGE = 100
 MAX_REPLAY = 2_000  # reports; a client that missed more gets a snapshot
 RETRY_S = (0.0, 0.05, 0.25)
 SETTLE_S = 0.1  # configuration changes come in bursts
-USER_AGE_S = 1.0  # before a signal the login is read again if its last look is older
+REFRESH_GAP_S = 1.0  # and must not keep the database busy
+USER_AGE_S = (
+    60.0  # before a signal the login is read again if its last look is older, or anything has changed
+)
 
 _accepting: set[asyncio.Task[Any]] = set()  # accepted signals outlive their sockets
 
@@ -52,6 +55,7 @@ class OrderSocket(LiveSocket):
         self._access = ""
         self._catching_up = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
+        self._refreshed_at = 0.0
         self._signals: list[tuple[frozenset[str] | None, asyncio.Future[None]]] = []
 
     async def opened(self, up: bool) -> None:
@@ -138,13 +142,22 @@ class OrderSocket(LiveSocket):
     def _on_configuration(self, event: Event) -> None:
         if event.text == "*":
             self.spawn(self._tell_modes())
-        elif self._refresh is None:
-            self._refresh = asyncio.get_running_loop().call_later(SETTLE_S, self._refresh_now)
+            return
+        self.distrust()
+        if self._refresh is None:
+            loop = asyncio.get_running_loop()
+            due = max(loop.time() + SETTLE_S, self._refreshed_at + REFRESH_GAP_S)
+            self._refresh = loop.call_at(due, self._refresh_now)
 
     def _refresh_now(self) -> None:
         self._refresh = None
+        self._refreshed_at = asyncio.get_running_loop().time()
         if not self.mailbox.closing:
-            self.spawn(self.access_checked())
+            self.spawn(self._look_again())
+
+    async def _look_again(self) -> None:
+        if await self.recheck_user():
+            await self.access_checked()
 
     async def access_checked(self) -> None:
         """What the user is and may see, read again. A change of it brings a snapshot."""
@@ -168,6 +181,7 @@ class OrderSocket(LiveSocket):
         self.post({"type": "modes", "modes": modes})
 
     def source_came(self) -> None:
+        self.distrust()  # a change may have gone unheard
         self.spawn(self._snapshot())  # terminals may have changed unheard; reports go on by themselves
 
     # --- Snapshot and replay: live reports wait meanwhile, so that nothing is missed between the two ---

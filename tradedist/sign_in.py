@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse_lazy
 
 from executors import audit
+from executors.configuration import access_changed
 from tradedist.addresses import client_address
 from tradedist.clock import monotonic_ms, now_ms
 from tradedist.rates import Lockout
@@ -94,7 +95,9 @@ class SignOut(LogoutView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if request.user.is_authenticated:
             audit.append(request.user, "signed out", "session", address=client_address(request))
-        return super().post(request, *args, **kwargs)
+        response = super().post(request, *args, **kwargs)
+        access_changed()  # open sockets of the session end now
+        return response
 
 
 class ChangePassword(PasswordChangeView):

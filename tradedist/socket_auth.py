@@ -22,6 +22,7 @@ class LoginSource(Protocol):
     """How a connection proved its user, so that it can be asked again."""
 
     name: str  # of the session, for counting
+    expires_ms: int | None  # when the login ends by itself, as last read; None = it does not, or is not known
 
     async def user(self) -> Any | None: ...
 
@@ -31,14 +32,19 @@ class SessionLogin:
 
     def __init__(self, session_key: str) -> None:
         self.name = f"session:{session_key}"
+        self.expires_ms: int | None = None
         self._key = session_key
         self._store: Any = import_module(settings.SESSION_ENGINE).SessionStore
 
     async def user(self) -> Any | None:
         if not self._key:
             return None
-        user = await get_user({"session": self._store(self._key)})
-        return user if user.is_authenticated and user.is_active else None
+        session = self._store(self._key)
+        user = await get_user({"session": session})
+        if not (user.is_authenticated and user.is_active):
+            return None
+        self.expires_ms = int(session.get_expiry_date().timestamp() * 1000)
+        return user
 
 
 class TokenLogin:
@@ -46,6 +52,7 @@ class TokenLogin:
 
     def __init__(self, token: str, look_up: Callable[[str], Awaitable[Any | None]]) -> None:
         self.name = f"token:{hash(token)}"
+        self.expires_ms: int | None = None
         self._token = token
         self._look_up = look_up
 

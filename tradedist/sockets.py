@@ -22,6 +22,7 @@ from executors.errors import Code
 from executors.messages import MAX_MESSAGE_BYTES
 from tradedist import hub as hubs
 from tradedist import metrics
+from tradedist.clock import now_ms
 from tradedist.hub import Change, Hub, Source, Subscription
 from tradedist.mailbox import TRY_AGAIN_LATER, Item, Mailbox, Stamp
 from tradedist.socket_auth import LoginSource
@@ -160,17 +161,24 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
         source: LoginSource = self.scope["login"]
         return source
 
+    def distrust(self) -> None:
+        """Something about users or grants has changed: the login is read again before it counts."""
+        self._checked_at = -math.inf
+
     async def recheck_user(self, *, max_age_s: float = 0.0) -> bool:
         """Whether the login still holds; the socket ends when it does not."""
-        if time.monotonic() - self._checked_at <= max_age_s:
+        expires_ms = self.login.expires_ms
+        expired = expires_ms is not None and now_ms() >= expires_ms
+        if not expired and time.monotonic() - self._checked_at < max_age_s:
             return True
+        asked_at = time.monotonic()
         user = await self.login.user()
         if user is None:
             self.error(Code.NOT_SIGNED_IN, "Your session has ended. Sign in again.")
             self.end(NOT_SIGNED_IN, "session ended")
             return False
         self.user = user
-        self._checked_at = time.monotonic()
+        self._checked_at = asked_at
         return True
 
     # --- Channels' side ---

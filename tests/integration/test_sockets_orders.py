@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
+from django.test import Client
 
 from executors import tokens
 from executors.configuration import access_changed
@@ -268,6 +269,32 @@ async def test_a_session_that_ended_places_nothing(cookie: str, state_redis: Any
         assert (await socket.read())["code"] == "NOT_SIGNED_IN"
         assert await socket.closed() == 4401
     assert not state_redis.exists(keys.signal(signal["signal_id"]))
+
+
+async def test_signing_out_ends_the_sockets(trader: Any, state_redis: Any) -> None:
+    browser = Client()
+    await sync_to_async(browser.force_login)(trader)
+    async with Socket(PATH, cookie=f"sessionid={browser.cookies['sessionid'].value}") as socket:
+        await socket.read_until("snapshot")
+        await sync_to_async(browser.post)("/logout/", HTTP_HOST="testserver")
+        assert await socket.closed() == 4401
+
+
+async def test_an_expired_session_places_nothing(trader: Any, state_redis: Any) -> None:
+    def sign_in() -> str:
+        browser = Client()
+        browser.force_login(trader)
+        session = browser.session
+        session.set_expiry(2)
+        session.save()
+        return f"sessionid={session.session_key}"
+
+    async with Socket(PATH, cookie=await sync_to_async(sign_in)()) as socket:
+        await socket.read_until("snapshot")
+        await asyncio.sleep(2.1)
+        await socket.send({"type": "signal", "signal": a_signal("alpha")})
+        assert (await socket.read_until("error"))["code"] == "NOT_SIGNED_IN"
+        assert await socket.closed() == 4401
 
 
 # --- Who may connect ---
