@@ -3,6 +3,7 @@
 Precedes: `running`, which refuses to start on a busy port, and the tests, which take free ones.
 """
 
+import errno
 import random
 import socket
 from contextlib import closing
@@ -10,13 +11,14 @@ from contextlib import closing
 import psutil
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+IN_USE = "is in use"
 
 # Below the range from which Linux gives ports to outgoing connections, so that none of those is in the way.
 LOWEST, HIGHEST = 15_000, 32_000
 
 
-def is_free(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = TCP) -> bool:
-    """Whether a server could listen there now. A closed connection's wait (TIME_WAIT) does not count."""
+def trouble(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = TCP) -> str:
+    """Why no server could listen there now; "" when one could. A closed connection's wait (TIME_WAIT) does not count."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with closing(socket.socket(family, kind)) as probe:
         if kind == TCP:
@@ -26,9 +28,15 @@ def is_free(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = TCP) -
             probe.bind((host, port))
             if kind == TCP:
                 probe.listen(1)
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return IN_USE
+            return f"cannot be used on {host}: {error.strerror or error}"
+    return ""
+
+
+def is_free(port: int, host: str = "127.0.0.1", kind: socket.SocketKind = TCP) -> bool:
+    return not trouble(port, host, kind)
 
 
 def free_block(count: int) -> int:

@@ -4,7 +4,6 @@ Follows `running`, which calls it between the start of the stores and of everyth
 """
 
 import os
-import sys
 
 
 def main() -> None:
@@ -18,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

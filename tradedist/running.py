@@ -19,7 +19,7 @@ from types import FrameType
 from tradedist import processes, programs, screen, settings, stores
 from tradedist.child import die_with_parent
 from tradedist.control import Control
-from tradedist.ports import TCP, UDP, holder, is_free
+from tradedist.ports import IN_USE, TCP, UDP, holder, trouble
 from tradedist.processes import ProcessId
 
 LAUNCHER = programs.RUN / "launcher.json"
@@ -103,9 +103,10 @@ class Run:
                 continue
             taken[port] = setting
             kinds = [TCP, UDP] if udp else [TCP]
-            if not all(is_free(port, host, kind) for kind in kinds):
-                by = holder(port)
-                busy.append(f"port {port} ({setting}) is in use" + (f" by {by}" if by else ""))
+            for wrong in filter(None, (trouble(port, host, kind) for kind in kinds)):
+                by = holder(port) if wrong == IN_USE else ""
+                busy.append(f"port {port} ({setting}) {wrong}" + (f" by {by}" if by else ""))
+                break
         if busy:
             raise CannotRun(
                 "\n".join(busy)

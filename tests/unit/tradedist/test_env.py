@@ -1,0 +1,102 @@
+"""A setting is read right, or stops the start with a sentence that says what to change."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tradedist.env import SettingError, envbool, envchoice, envint, envlist, envsecret, envstr
+
+
+@pytest.fixture(autouse=True)
+def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("THING", "THING_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults_hold_when_nothing_is_set(tmp_path: Path) -> None:
+    assert envstr("THING", "x") == "x"
+    assert envint("THING", 5) == 5
+    assert envbool("THING", True) is True
+    assert envchoice("THING", "a", ("a", "b")) == "a"
+    assert envlist("THING", ("a", "b")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", True), ("YES", True), ("on", True), ("0", False), ("off", False)]
+)
+def test_words_for_yes_and_no(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
+    monkeypatch.setenv("THING", text)
+    assert envbool("THING", not value) is value
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THING", " a, b ,,c ")
+    assert envlist("THING") == ["a", "b", "c"]
+    monkeypatch.setenv("THING", "")
+    assert envlist("THING", ("a",)) == []
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "99", "-1"])
+def test_a_number_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("THING", text)
+    with pytest.raises(SettingError) as caught:
+        envint("THING", 5, low=1, high=10)
+    assert "THING must be" in str(caught.value)
+
+
+def test_a_word_that_cannot_be_used_is_named_with_those_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THING", "loud")
+    with pytest.raises(SettingError, match=r"THING must be one of quiet, normal, not 'loud'"):
+        envchoice("THING", "normal", ("quiet", "normal"))
+    with pytest.raises(SettingError, match="THING must be one of 1, 0"):
+        envbool("THING", False)
+
+
+def test_a_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    first = envsecret("THING", directory)
+    assert len(first) >= 32
+    assert envsecret("THING", directory) == first
+    assert (directory / "thing").stat().st_mode & 0o077 == 0
+    assert directory.stat().st_mode & 0o077 == 0
+    assert [path.name for path in directory.iterdir()] == ["thing"]
+
+
+def test_a_secret_comes_from_the_environment_or_the_named_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "given").write_text("from a file\n")
+    monkeypatch.setenv("THING_FILE", str(tmp_path / "given"))
+    assert envsecret("THING", tmp_path / "secrets") == "from a file"
+    monkeypatch.setenv("THING", "given directly")
+    assert envsecret("THING", tmp_path / "secrets") == "given directly"
+    assert not (tmp_path / "secrets").exists()
+
+
+def test_a_named_file_that_is_not_there_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("THING_FILE", str(tmp_path / "absent"))
+    with pytest.raises(SettingError, match="THING_FILE names"):
+        envsecret("THING", tmp_path)
+
+
+def test_processes_that_start_at_once_agree_on_a_secret(tmp_path: Path) -> None:
+    """Threads of one process share its pid, and so come even closer than processes do."""
+    barrier = threading.Barrier(8)
+    found: list[str] = []
+
+    def start() -> None:
+        barrier.wait(10)
+        found.append(envsecret("THING", tmp_path / "secrets"))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert os.listdir(tmp_path / "secrets") == ["thing"]
