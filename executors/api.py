@@ -21,6 +21,7 @@ from executors.errors import AcceptUnknown, Code, Refused
 from executors.messages import Message, Mode, SignalView, Slug, Targets, public_json
 from executors.orders import OrderState
 from executors.readmodel import SignalPage
+from tradedist import metrics
 from tradedist.addresses import client_address
 from tradedist.http_errors import ERRORS
 from tradedist.redis import loop_state
@@ -55,7 +56,10 @@ async def send_signal(request: HttpRequest) -> HttpResponse:
     user: Any = request.auth  # type: ignore[attr-defined]
     try:
         accepted = await accept(body, user, source="rest")
-    except (Refused, AcceptUnknown):
+    except Refused:
+        metrics.rejected_orders.inc()
+        raise
+    except AcceptUnknown:
         raise
     except Exception as error:
         # It may have failed after the record was made: never a refusal from here.
@@ -257,7 +261,7 @@ class Switch(Message):
     mode: Mode
     scope: Literal["all"] | None = None
     targets: Targets | None = None
-    reason: str = Field(default="", max_length=modes.MAX_REASON)
+    reason: str = Field(default="", max_length=modes.MAX_REASON, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 @router.post(

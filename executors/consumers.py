@@ -116,8 +116,10 @@ class OrderSocket(LiveSocket):
             text = "It is not known whether the signal was recorded. Send it again with the same signal_id."
             self.answer({"type": "refused", **about, "code": Code.ACCEPT_UNKNOWN, "message": text})
         else:
-            orders = [order for order in accepted.view.orders if order.terminal_id in self.visible]
-            view = accepted.view.model_copy(update={"orders": orders})
+            view = accepted.view
+            if not accepted.created:  # a grant may have gone since
+                orders = [order for order in view.orders if order.terminal_id in self.visible]
+                view = view.model_copy(update={"orders": orders})
             self.answer(
                 {
                     "type": "accepted",
