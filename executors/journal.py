@@ -81,6 +81,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._depth = 0
+        self._position = 0
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
         try:
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -294,6 +295,7 @@ class Journal:
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+                self._position = self.position()
             raise
         finally:
             self._depth = 0

@@ -59,6 +59,14 @@ class LegQueue:
             del self.waiting[seq]
             self.pass_by(seq)
 
+    def drop_through(self, seq: int) -> None:
+        """Forget everything up to a number: a journal that was lost may have run it."""
+        for leg in [leg for leg, _ in (*self.ready, *self.waiting.values()) if leg.leg_seq <= seq]:
+            self.drop(leg.order_id)
+        if seq >= self.next_seq:
+            self.next_seq = seq + 1
+            self._advance()
+
     def pass_by(self, seq: int) -> None:
         """The number came with an order that is known already: it leaves no gap."""
         if seq >= self.next_seq and seq not in self.waiting:

@@ -84,13 +84,13 @@ class Resolution:
                     known.report_seq = max(known.report_seq, report_seq)
                 elif not execution.journal.knows(leg.order_id) and (not last_seq or leg.leg_seq <= last_seq):
                     self._adopt(leg, state, report_seq)
-                    execution.queue.drop(leg.order_id)
             if last_seq:
                 # a restored journal does not know what its open orders sent after it was copied
                 for row in list(execution.open.values()):
                     if not row.plan.get("foreign"):
                         self._doubt(row)
         execution.adopted_seq = execution.journal.adopted_seq()
+        execution.queue.drop_through(last_seq)
         self._hold_foreign()
         execution.breaker.unknown(len(execution.unknown()))
         if len(self._foreign) > before:
@@ -108,6 +108,7 @@ class Resolution:
         """Whatever requests the lost journal may have made for the order are UNKNOWN."""
         lots = row.wanted_lots if isinstance(row.leg.signal, OpenSignal) else ZERO
         row.plan = row.plan | {"foreign": True, "waiting": []}
+        row.plan_kept = False
         if row.state is not S.UNKNOWN:
             self.execution.move(row, S.UNKNOWN, self._trace(row), code=Code.OUTCOME_UNKNOWN, message=LOST)
         first = len(row.requests) + 1

@@ -44,6 +44,7 @@ class SimClock:
         self.mono = 1_000_000.0
         self.skew_ms = 0
         self.slept: list[float] = []
+        self.before_sleep: Callable[[float], None] = lambda seconds: None
 
     def now_ms(self) -> int:
         return int(self.utc)
@@ -55,6 +56,7 @@ class SimClock:
         return self.mono
 
     def sleep(self, seconds: float) -> None:
+        self.before_sleep(seconds)
         self.slept.append(seconds)
         self.advance(seconds * 1000)
 

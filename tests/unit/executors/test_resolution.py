@@ -1,0 +1,617 @@
+"""Unknown outcomes: resolved by looking, never by sending; lost and restored journals; fills that come late."""
+
+import shutil
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executors.errors import Code, TerminalError
+from executors.messages import ExecutionReport
+from executors.orders import OrderState, Outcome, request_magic
+from tests.simulated import (
+    LOST_AFTER,
+    LOST_BEFORE,
+    NO_DEAL,
+    REQUOTE,
+    Fault,
+    make_close,
+    make_leg,
+    make_open,
+)
+from tests.simulated_store import Machine
+
+ZERO = Decimal(0)
+LATE = Fault(after_ms=60_000, reply=-10005)  # the reply is lost and the fill comes long after
+
+
+def last(machine: Machine, name: str) -> ExecutionReport:
+    return [report for report in machine.reports if report.order_id == name][-1]
+
+
+def looks_until(machine: Machine, name: str, state: str) -> float:
+    """Milliseconds of time until the order is in that state, a look every half second."""
+    began = machine.clock.monotonic_ms()
+    machine.until(lambda: machine.states(name)[-1] == state)
+    return machine.clock.monotonic_ms() - began
+
+
+# --- found ---
+
+
+def test_a_fill_whose_answer_was_lost_is_found_by_its_magic(machine: Machine) -> None:
+    machine.venue.script.append(LOST_AFTER)
+    name = machine.send(make_open(1))
+    assert machine.states(name) == ["INTENT", "UNKNOWN", "FILLED"]
+    report = last(machine, name)
+    assert (report.filled_lots, report.price) == (Decimal(1), Decimal("1.1002"))
+    assert report.deal_tickets
+    assert report.order_tickets == report.position_tickets
+
+
+def test_a_broker_that_drops_the_magic_is_found_by_the_comment(machine: Machine) -> None:
+    machine.venue.script.append(Fault(reply=-10005, drops_magic=True))
+    name = machine.send(make_open(1))
+    assert machine.states(name)[-1] == "FILLED"
+
+
+def test_deals_that_trail_their_order_leave_it_placed_until_they_show(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order is in the history, cancelled after half of it was executed; the deal is not shown yet."""
+    machine.venue.script.append(Fault(Decimal("0.5"), reply=-10005))
+    monkeypatch.setattr(machine.venue, "history_deals", lambda a, b: ())
+    monkeypatch.setattr(machine.venue, "positions", lambda: ())
+    name = machine.send(make_open(1))
+    assert machine.states(name)[-1] == "PLACED"
+    monkeypatch.undo()
+    machine.until(lambda: machine.states(name)[-1] == "CANCELLED")
+    assert last(machine, name).filled_lots == Decimal("0.5")
+
+
+def test_an_open_found_filled_in_part_is_not_sent_again_for_the_rest(machine: Machine) -> None:
+    machine.venue.script.append(Fault(Decimal("0.5"), reply=-10005))
+    name = machine.send(make_open(1))
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(name)[-2:] == ["PARTIAL", "CANCELLED"]
+    assert len(machine.venue.sends) == 1
+
+
+def test_a_close_found_filled_in_part_goes_on_with_its_position(machine: Machine) -> None:
+    machine.venue.trade_by_hand()
+    machine.venue.script.append(Fault(Decimal("0.5"), reply=-10005))
+    name = machine.send(make_close(1))
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(name)[-1] == "FILLED"
+    assert machine.venue.held() == []
+
+
+def test_a_close_of_several_goes_on_once_its_unknown_request_is_known(machine: Machine) -> None:
+    for _ in range(3):
+        machine.venue.trade_by_hand()
+    machine.venue.script += [Fault(), LOST_AFTER]
+    name = machine.send(make_close(1))
+    assert machine.states(name)[:4] == ["INTENT", "INTENT", "INTENT", "UNKNOWN"]
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(name)[-1] == "FILLED"
+    assert machine.venue.held() == []
+    assert len(machine.venue.sends) == 3
+
+
+def test_an_order_that_the_broker_ended_unfilled_was_refused(machine: Machine) -> None:
+    machine.venue.script.append(Fault(ZERO, working=True, reply=-10005))
+    name = machine.send(make_open(1))
+    assert machine.states(name)[-1] == "PLACED"
+    machine.venue.end_working(machine.venue.entries[-1].order.ticket, fill=False)
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(name)[-1] == "REJECTED"
+
+
+def test_a_position_that_stop_loss_closed_meanwhile_does_not_change_what_was_filled(machine: Machine) -> None:
+    machine.venue.script.append(LOST_AFTER)
+    machine.venue.lag_ms = 1_000
+    name = machine.send(make_open(1))
+    machine.venue.lag_ms = 0
+    machine.venue.stop_out(machine.venue.held()[0].ticket)
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(name)[-1] == "FILLED"
+    assert last(machine, name).filled_lots == 1
+
+
+# --- absent ---
+
+
+def test_two_clean_looks_after_the_settling_time_make_it_not_executed(machine: Machine) -> None:
+    machine.venue.script.append(LOST_BEFORE)
+    name = machine.send(make_open(1))
+    assert 20_000 <= looks_until(machine, name, "NOT_EXECUTED") <= 21_500
+    assert last(machine, name).code == Code.NOT_EXECUTED
+    machine.link()
+    assert machine.store.now.orders[name].state is OrderState.NOT_EXECUTED
+
+
+def test_a_failed_query_is_not_an_empty_one(machine: Machine) -> None:
+    machine.venue.script.append(LOST_AFTER)
+    machine.venue.failing.add("history_deals")
+    machine.venue.lag_ms = 100_000
+    name = machine.send(make_open(1))
+    for _ in range(120):
+        machine.clock.advance(500)
+        machine.turn()
+    assert machine.states(name)[-1] == "UNKNOWN"
+    machine.venue.failing.clear()
+    machine.clock.advance(60_000)
+    machine.turn()
+    machine.turn()
+    assert machine.states(name)[-1] == "FILLED"
+
+
+@pytest.mark.parametrize("query", ["identity", "orders", "positions", "history_orders", "status"])
+def test_any_query_that_fails_begins_the_wait_anew(machine: Machine, query: str) -> None:
+    machine.venue.script.append(LOST_BEFORE)
+    name = machine.send(make_open(1))
+    for _ in range(36):
+        machine.clock.advance(500)
+        machine.turn()
+    machine.venue.failing.add(query)
+    machine.clock.advance(500)
+    machine.turn()
+    machine.venue.failing.clear()
+    assert looks_until(machine, name, "NOT_EXECUTED") >= 20_000
+
+
+def test_a_lost_link_to_the_trade_server_begins_the_wait_anew(machine: Machine) -> None:
+    """The terminal answers all the while, with what it knew before the link was lost."""
+    machine.venue.script.append(LOST_BEFORE)
+    name = machine.send(make_open(1))
+    machine.venue.linked = False
+    for _ in range(100):
+        machine.clock.advance(500)
+        machine.turn()
+    assert machine.states(name)[-1] == "UNKNOWN"
+    machine.venue.linked = True
+    assert looks_until(machine, name, "NOT_EXECUTED") >= 20_000
+
+
+def test_another_accounts_history_proves_nothing_and_teaches_nothing(machine: Machine) -> None:
+    machine.venue.script.append(LOST_AFTER)
+    machine.venue.lag_ms = 5_000
+    name = machine.send(make_open(1))
+    known = machine.execution.newest_ticket
+    machine.venue.login = 99
+    for _ in range(120):
+        machine.clock.advance(500)
+        machine.resolution.look()
+    assert machine.states(name)[-1] == "UNKNOWN"
+    assert machine.execution.newest_ticket == known
+    machine.venue.login = machine.config.login
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(name)[-1] == "FILLED"
+
+
+def test_a_history_that_misses_the_newest_known_ticket_proves_nothing(machine: Machine) -> None:
+    first = machine.send(make_open(1))
+    machine.venue.script.append(LOST_BEFORE)
+    name = machine.send(make_open(2))
+    machine.venue.hidden = set(last(machine, first).order_tickets)
+    for _ in range(120):
+        machine.clock.advance(500)
+        machine.turn()
+    assert machine.states(name)[-1] == "UNKNOWN"
+    machine.venue.hidden.clear()
+    assert looks_until(machine, name, "NOT_EXECUTED") >= 5_000
+
+
+def test_the_newest_known_ticket_survives_a_restart(machine: Machine) -> None:
+    """A terminal that was restarted with its executor may still be loading its history."""
+    first = machine.send(make_open(1))
+    machine.venue.script.append(LOST_BEFORE)
+    name = machine.send(make_open(2))
+    machine.crash()
+    machine.start()
+    machine.venue.hidden = set(last(machine, first).order_tickets)
+    for _ in range(120):
+        machine.clock.advance(500)
+        machine.link()
+        machine.turn()
+    assert machine.row(name).state is OrderState.UNKNOWN
+
+
+def test_a_clock_that_is_set_forward_proves_nothing(machine: Machine) -> None:
+    machine.venue.script.append(LOST_AFTER)
+    machine.venue.lag_ms = 12_000
+    name = machine.send(make_open(1))
+    machine.clock.utc += 3_600_000
+    machine.until(lambda: machine.states(name)[-1] != "UNKNOWN")
+    assert machine.states(name)[-1] == "FILLED"
+
+
+def test_a_restart_begins_the_wait_anew(machine: Machine) -> None:
+    machine.venue.script.append(LOST_BEFORE)
+    name = machine.send(make_open(1))
+    for _ in range(36):
+        machine.clock.advance(500)
+        machine.turn()
+    machine.crash()
+    machine.start()
+    machine.link()
+    assert looks_until(machine, name, "NOT_EXECUTED") >= 20_000
+
+
+def test_what_the_broker_promised_is_never_given_up_but_told_of(machine: Machine) -> None:
+    machine.venue.script.append(Fault(ZERO, reply=10008))
+    name = machine.send(make_open(1))
+    for _ in range(120):
+        machine.clock.advance(500)
+        machine.turn()
+    assert machine.states(name) == ["INTENT", "PLACED"]
+    assert len([text for text in machine.alarms if "shows nothing of it" in text]) == 1
+
+
+# --- a crash around the send ---
+
+
+@pytest.mark.parametrize("executed", [True, False])
+def test_intent_without_result_is_unknown_after_a_restart(machine: Machine, *, executed: bool) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(request: Any) -> None:
+        if executed:
+            machine.venue.before_send = lambda request: None
+            machine.venue.send(request)
+        raise Killed
+
+    machine.venue.before_send = kill
+    machine.store.accept(make_open(1), [("sim-1", 1)])
+    machine.link()
+    with pytest.raises(Killed):
+        machine.turn()
+    machine.crash()
+    machine.venue.before_send = lambda request: None
+    machine.heal()
+    name = make_leg(make_open(1), 1).order_id
+    assert machine.states(name)[:2] == ["INTENT", "UNKNOWN"]
+    assert machine.states(name)[-1] == ("FILLED" if executed else "NOT_EXECUTED")
+    assert machine.venue.broker_orders(request_magic("tests", name, 1)) == int(executed)
+
+
+def test_a_definite_refusal_before_a_crash_is_retried_after_it(machine: Machine) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(_seconds: float) -> None:
+        raise Killed
+
+    machine.venue.script.append(REQUOTE)
+    machine.clock.before_sleep = kill
+    machine.store.accept(make_open(1), [("sim-1", 1)])
+    machine.link()
+    with pytest.raises(Killed):
+        machine.turn()
+    machine.clock.before_sleep = lambda seconds: None
+    machine.crash()
+    machine.heal()
+    assert len(machine.venue.sends) == 2
+    assert len(machine.venue.held()) == 1
+
+
+# --- late fills ---
+
+
+def test_a_fill_after_not_executed_is_adopted_with_an_alarm(machine: Machine) -> None:
+    machine.venue.script.append(LATE)
+    name = machine.send(make_open(1))
+    looks_until(machine, name, "NOT_EXECUTED")
+    looks_until(machine, name, "FILLED")
+    assert any("executed late" in text for text in machine.alarms)
+    assert machine.store.now.orders[name].state is OrderState.NOT_EXECUTED
+    machine.link()
+    assert machine.store.now.orders[name].state is OrderState.FILLED
+    assert len(machine.venue.sends) == 1
+
+
+def test_a_late_fill_whose_position_is_gone_again_is_found_in_the_history(machine: Machine) -> None:
+    machine.venue.script.append(LATE)
+    name = machine.send(make_open(1))
+    looks_until(machine, name, "NOT_EXECUTED")
+    while machine.venue.pending():
+        machine.clock.advance(500)
+        machine.venue.happen()
+    machine.venue.stop_out(machine.venue.held()[0].ticket)
+    looks_until(machine, name, "FILLED")
+
+
+def test_a_late_close_is_adopted(machine: Machine) -> None:
+    machine.venue.trade_by_hand()
+    machine.venue.script.append(LATE)
+    name = machine.send(make_close(1))
+    looks_until(machine, name, "NOT_EXECUTED")
+    looks_until(machine, name, "FILLED")
+    assert last(machine, name).filled_lots == 1
+
+
+def test_a_late_fill_is_adopted_after_a_restart(machine: Machine) -> None:
+    machine.venue.script.append(LATE)
+    name = machine.send(make_open(1))
+    looks_until(machine, name, "NOT_EXECUTED")
+    machine.crash()
+    machine.start()
+    looks_until(machine, name, "FILLED")
+
+
+def test_a_late_fill_of_one_position_of_several_is_kept_with_its_request(machine: Machine) -> None:
+    for _ in range(2):
+        machine.venue.trade_by_hand()
+    machine.venue.script.append(LATE)
+    name = machine.send(make_close(1))
+    looks_until(machine, name, "CANCELLED")
+    machine.until(lambda: any("executed late" in text for text in machine.alarms))
+    row = machine.row(name)
+    assert [item.outcome for item in row.requests] == [Outcome.FILLED, Outcome.FILLED]
+    assert row.state is OrderState.CANCELLED
+
+
+# --- a lost or restored journal ---
+
+
+def test_a_lost_journal_makes_every_unsettled_order_unknown_and_holds_opens(machine: Machine) -> None:
+    filled = machine.send(make_open(1))
+    machine.venue.script += [LOST_AFTER, LOST_BEFORE]
+    machine.venue.lag_ms = 1_000
+    sent = machine.send(make_open(2))
+    absent = machine.send(make_open(3))
+    machine.venue.up = False
+    machine.turn()
+    queued = machine.send(make_open(4))
+    machine.lose_journal()
+    machine.venue.up = True
+    machine.venue.lag_ms = 0
+    machine.start()
+    machine.link()
+    assert {name: machine.row(name).state for name in (sent, absent, queued)} == dict.fromkeys(
+        (sent, absent, queued), OrderState.UNKNOWN
+    )
+    machine.link()
+    denied = machine.send(make_open(5))
+    assert last(machine, denied).code == Code.HALTED
+    assert any("journal lost" in text for text in machine.alarms)
+    sends = len(machine.venue.sends)
+    machine.heal()
+    assert [machine.store.now.orders[name].state for name in (filled, sent, absent, queued)] == [
+        "FILLED",
+        "FILLED",
+        "NOT_EXECUTED",
+        "NOT_EXECUTED",
+    ]
+    assert len(machine.venue.sends) == sends
+    assert last(machine, machine.send(make_open(6))).state is OrderState.FILLED
+
+
+def test_the_hold_of_a_lost_journal_survives_a_restart(machine: Machine) -> None:
+    machine.venue.script.append(LOST_BEFORE)
+    machine.send(make_open(1))
+    machine.lose_journal()
+    machine.start()
+    machine.link()
+    machine.crash()
+    machine.start()
+    machine.link()
+    assert last(machine, machine.send(make_open(2))).code == Code.HALTED
+
+
+@pytest.mark.parametrize("path", ["udp", "tcp", "celery"])
+def test_a_repeated_wake_up_does_not_run_what_the_lost_journal_ran(machine: Machine, path: str) -> None:
+    """Celery delivers at least once and datagrams can be sent again: the deadline alone is no defence."""
+    name = machine.send(make_open(1), ttl_ms=86_400_000)
+    leg = machine.store.now.orders[name].leg
+    machine.lose_journal()
+    machine.start()
+    machine.execution.arrive(leg, path)  # before the journals were compared
+    machine.link()
+    machine.turn()
+    machine.execution.arrive(leg, path)
+    machine.heal()
+    assert len(machine.venue.sends) == 1
+
+
+def test_a_leg_that_waited_before_the_adoption_is_not_run_after_it(machine: Machine) -> None:
+    machine.venue.script.append(LOST_AFTER)
+    machine.venue.lag_ms = 3_000
+    name = machine.send(make_open(1))
+    leg = machine.store.now.orders[name].leg
+    machine.lose_journal()
+    machine.start()
+    machine.execution.arrive(leg, "celery")
+    machine.heal()
+    assert len(machine.venue.sends) == 1
+    assert machine.store.now.orders[name].state is OrderState.FILLED
+
+
+def test_legs_accepted_after_the_loss_run(machine: Machine) -> None:
+    machine.send(make_open(1))
+    machine.lose_journal()
+    machine.start()
+    machine.link()
+    assert last(machine, machine.send(make_open(2))).state is OrderState.FILLED
+
+
+def test_a_queued_leg_that_a_rollback_brings_back_after_the_loss_is_looked_up_not_run(
+    machine: Machine,
+) -> None:
+    machine.store.accept(make_open(1), [("sim-1", 1)])
+    before = machine.store.snapshot()
+    machine.link()
+    machine.turn()
+    machine.link()
+    machine.lose_journal()
+    machine.start()
+    machine.link()
+    machine.store.roll_back(before)
+    machine.published = -1
+    machine.heal()
+    name = make_leg(make_open(1), 1).order_id
+    assert machine.row(name).state is OrderState.FILLED
+    assert len(machine.venue.sends) == 1
+
+
+def test_what_was_adopted_is_still_adopted_after_a_restart(machine: Machine) -> None:
+    """The order was in memory, its plan written, before the comparison showed that the journal is a restored one."""
+    machine.venue.script.append(Fault(ZERO, working=True, reply=10008))
+    name = machine.send(make_open(1))
+    row = machine.execution.open[name]
+    machine.resolution.adopt_foreign([], last_seq=1)
+    assert row.plan["foreign"]
+    machine.crash()
+    machine.start()
+    assert machine.execution.open[name].plan["foreign"]
+    assert machine.execution.hold
+
+
+def test_adoption_is_all_or_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.venue.default = LOST_BEFORE
+    names = [machine.send(make_open(number)) for number in (1, 2, 3)]
+    machine.lose_journal()
+    machine.start()
+    record, calls = machine.journal.record, []
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*args: Any, **more: Any) -> None:
+        calls.append(args)
+        if len(calls) == 60:
+            raise Killed
+        record(*args, **more)
+
+    monkeypatch.setattr(machine.journal, "record", dies)
+    with pytest.raises(Killed):
+        machine.link()
+    machine.crash()
+    monkeypatch.undo()
+    machine.start()
+    assert machine.journal.open_orders() == []
+    machine.link()
+    assert {row.order_id for row in machine.journal.open_orders()} == set(names)
+
+
+def copy_journal(machine: Machine, to: Path) -> None:
+    machine.crash()
+    shutil.copy(machine.path, to)
+    machine.start()
+    machine.link()
+    machine.turn()
+
+
+def restore_journal(machine: Machine, copy: Path) -> None:
+    machine.lose_journal()
+    shutil.copy(copy, machine.path)
+    machine.start()
+
+
+def test_a_restored_journal_does_not_repeat_a_request_made_after_its_copy(
+    machine: Machine, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(_seconds: float) -> None:
+        raise Killed
+
+    machine.venue.script += [REQUOTE]
+    machine.clock.before_sleep = kill
+    machine.store.accept(make_open(1), [("sim-1", 1)])
+    machine.link()
+    with pytest.raises(Killed):
+        machine.turn()
+    machine.clock.before_sleep = lambda seconds: None
+    machine.link()
+    machine.crash()
+    shutil.copy(machine.path, tmp_path / "copy")
+    machine.start()
+    machine.link()
+    machine.turn()
+    machine.link()
+    name = make_leg(make_open(1), 1).order_id
+    assert machine.store.now.orders[name].state is OrderState.FILLED
+    restore_journal(machine, tmp_path / "copy")
+    machine.heal()
+    assert len(machine.venue.sends) == 2
+    assert machine.row(name).state is OrderState.FILLED
+    assert machine.store.now.orders[name].state is OrderState.FILLED
+
+
+def test_a_restored_journal_does_not_run_again_what_it_has_forgotten(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.send(make_open(1))
+    copy_journal(machine, tmp_path / "copy")
+    name = machine.send(make_open(2), ttl_ms=86_400_000)
+    leg = machine.store.now.orders[name].leg
+    restore_journal(machine, tmp_path / "copy")
+    machine.execution.arrive(leg, "celery")
+    machine.link()
+    machine.turn()
+    machine.execution.arrive(leg, "udp")
+    machine.heal()
+    assert len(machine.venue.sends) == 2
+    assert machine.store.now.orders[name].state is OrderState.FILLED
+
+
+def test_a_restored_journals_reports_count_on_from_what_the_store_has(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.venue.script.append(Fault(ZERO, working=True, reply=-10005))
+    machine.venue.lag_ms = 3_000
+    name = machine.send(make_open(1))
+    copy_journal(machine, tmp_path / "copy")
+    machine.until(lambda: machine.states(name)[-1] == "PLACED")
+    machine.link()
+    seq = machine.store.now.orders[name].report_seq
+    restore_journal(machine, tmp_path / "copy")
+    machine.link()
+    machine.turn()
+    machine.link()
+    machine.venue.end_working(machine.venue.entries[-1].order.ticket, fill=True)
+    machine.heal()
+    assert machine.store.now.orders[name].state is OrderState.FILLED
+    assert machine.store.now.orders[name].report_seq > seq
+
+
+def test_a_restored_close_goes_no_further_by_itself(machine: Machine, tmp_path: Path) -> None:
+    """What it has closed since the copy is not known: the trader sees the truth and decides."""
+    for _ in range(2):
+        machine.venue.trade_by_hand()
+    machine.venue.script += [Fault(reply=-10005)]
+    machine.venue.lag_ms = 1_000
+    name = machine.send(make_close(1))
+    copy_journal(machine, tmp_path / "copy")
+    machine.until(lambda: not machine.execution.open)
+    machine.link()
+    restore_journal(machine, tmp_path / "copy")
+    machine.heal()
+    assert machine.row(name).state is OrderState.FILLED
+    assert machine.row(name).filled_lots == 2
+    assert len(machine.venue.sends) == 2
+
+
+def test_a_look_that_fails_is_told_to_the_caller(machine: Machine) -> None:
+    machine.venue.script.append(LOST_BEFORE)
+    machine.send(make_open(1))
+    machine.venue.failing.add("orders")
+    with pytest.raises(TerminalError):
+        machine.resolution.look()
+
+
+def test_nothing_to_look_for_asks_the_terminal_nothing(machine: Machine) -> None:
+    machine.venue.failing |= {"identity", "orders"}
+    assert not machine.resolution.due()
+    machine.resolution.look()
+
+
+def test_placed_without_deal_and_unknown_are_both_due(machine: Machine) -> None:
+    machine.venue.lag_ms = 60_000
+    machine.venue.script.append(NO_DEAL)
+    machine.send(make_open(1))
+    assert machine.resolution.due()
