@@ -87,11 +87,6 @@ export function clock(ms) {
   return `${pad(at.getUTCHours())}:${pad(at.getUTCMinutes())}:${pad(at.getUTCSeconds())}`;
 }
 
-/** 2024-05-17 HH:MM:SS. @param {number} ms */
-export function dateTime(ms) {
-  return `${new Date(ms).toISOString().slice(0, 10)} ${clock(ms)}`;
-}
-
 /** The time alone when it is of the same UTC day as `now`, else with the day. @param {number} ms @param {number} now */
 export function moment(ms, now) {
   const day = new Date(ms).toISOString().slice(0, 10);

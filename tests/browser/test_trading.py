@@ -152,21 +152,23 @@ def test_a_denied_order_says_why_in_the_list_and_at_once(sign_in: SignIn) -> Non
     screen.shot("denied")
 
 
-def test_a_refused_signal_says_why_too(sign_in: SignIn, running_stack: Stack) -> None:
+def test_an_order_that_was_never_answered_goes_again_and_its_refusal_is_told(sign_in: SignIn) -> None:
+    """A minute old when the page is back: known to nobody, and too old for its five seconds."""
     screen = sign_in("trader").live()
-    screen.wait_chart("EURUSD")
-    running_stack.manage("shell", "-c", ROLE.format(role="viewer"))
-    try:  # the page still shows the ticket for a moment: the server decides
-        screen.send("buy")
-        refusal = screen.rows("order", state="REFUSED").get_by_test_id("order-code")
-        gone = screen["ticket-note"]
-        wait_until(lambda: refusal.count() or gone.is_visible(), 20)
-    finally:
-        running_stack.manage("shell", "-c", ROLE.format(role="trader"))
+    kept: list[dict[str, Any]] = [{"signal": open_signal("london-1"), "user": "trader"}]
+    screen.page.evaluate(
+        """(kept) => sessionStorage.setItem('tradedist.unanswered',
+             JSON.stringify(kept.map((entry) => ({...entry, created_ms: Date.now() - 60_000}))))""",
+        kept,
+    )
+    screen.page.reload()
+    screen.live()
+    refused = screen.rows("order", state="REFUSED", signal=kept[0]["signal"]["signal_id"])
+    expect(refused.get_by_test_id("order-code")).to_have_text("TOO_OLD")
+    expect(refused.locator('[data-cell="reason"]')).to_contain_text(" ")
+    expect(screen["toast"].filter(has=screen["toast-code"].filter(has_text="TOO_OLD"))).to_be_visible()
     assert screen.get("/api/positions")["body"]["items"] == []
-
-
-ROLE = "from executors.models import Member; Member.objects.filter(user__username='trader').update(role='{role}')"
+    assert screen.page.evaluate("sessionStorage.getItem('tradedist.unanswered')") == "[]"
 
 
 def test_a_viewer_sees_everything_and_cannot_trade(sign_in: SignIn) -> None:

@@ -1,6 +1,6 @@
 // @ts-check
 // The top bar: timeframes, last price, connection and latency, who is signed in.
-import { micros, points, price, timeframe } from "../format.js";
+import { micros, points, price } from "../format.js";
 import { el, find, listening, onceAFrame, setAttribute, setClass, setText } from "./dom.js";
 
 /**
@@ -80,7 +80,6 @@ export function attachTopBar({ store, latencies }) {
 
   function drawSelection() {
     for (const button of buttons) setAttribute(button, "aria-pressed", String(Number(button.dataset["seconds"]) === store.seconds));
-    setAttribute(document.body, "data-timeframe", timeframe(store.seconds));
     before = 0;
     tickedAt = performance.now();
     drawPrice();
