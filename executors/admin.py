@@ -7,6 +7,7 @@ global switch are in `admin_pages`: they are no tables.
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
@@ -16,7 +17,7 @@ from django.template.response import TemplateResponse
 
 from executors import audit, configuration, modes, tokens
 from executors.admin_forms import NewUserForm, TerminalForm, UserForm, role_of
-from executors.admin_pages import global_switch, signal, signals
+from executors.admin_pages import global_switch, live_states, signal, signals
 from executors.admin_site import AuditedAdmin
 from executors.errors import Refused
 from executors.models import (
@@ -38,6 +39,17 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+class LiveChangeList(ChangeList):
+    """A page of terminals, each with what its executor says."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        states = live_states([terminal.pk for terminal in self.result_list])
+        for terminal in self.result_list:
+            terminal.live = states[terminal.pk]
+
+
 @admin.register(Terminal)
 class TerminalAdmin(AuditedAdmin):
     form = TerminalForm
@@ -50,7 +62,6 @@ class TerminalAdmin(AuditedAdmin):
         "host_id",
         "sizing",
         "mode",
-        "enabled",
         "state",
     )
     list_filter = (
@@ -88,10 +99,13 @@ class TerminalAdmin(AuditedAdmin):
         return f"{value} lots" if terminal.sizing_method == Terminal.Sizing.FIXED else f"× {value}"
 
     @admin.display(description="state")
-    def state(self, terminal: Terminal) -> str:
+    def state(self, terminal: Any) -> str:
         if terminal.retired_at:
             return "retired"
-        return "" if terminal.enabled else "switched off"
+        return str(terminal.live) if terminal.enabled else "switched off"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LiveChangeList
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.readonly_fields if obj is None else (*Terminal.FIXED, *self.readonly_fields)

@@ -23,8 +23,10 @@ from executors.messages import SignalView
 from executors.models import Terminal
 from executors.orders import OrderState
 from executors.readmodel import SignalPage
+from tradedist import keys
 from tradedist.addresses import client_address
-from tradedist.redis import async_state
+from tradedist.clock import now_ms
+from tradedist.redis import async_state, state
 
 PAGE = 50
 
@@ -137,6 +139,26 @@ def _shown(view: SignalView) -> dict[str, Any]:
 
 def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def live_states(terminal_ids: list[str]) -> dict[str, str]:
+    """What the executors last said of themselves, in words."""
+    try:
+        with state() as client:
+            pipe = client.pipeline(transaction=False)
+            for terminal_id in terminal_ids:
+                pipe.hmget(keys.instance(terminal_id), ["state", "seen_ms"])
+            rows = pipe.execute()
+    except redis.RedisError:
+        return dict.fromkeys(terminal_ids, "not known: Redis does not answer")
+    return {terminal_id: _live(*row) for terminal_id, row in zip(terminal_ids, rows, strict=True)}
+
+
+def _live(status: str | None, seen_ms: str | None) -> str:
+    if status is None or not (seen_ms or "").isdecimal():
+        return "never started"
+    silent_ms = now_ms() - int(seen_ms or 0)
+    return status if silent_ms <= readmodel.STALE_MS else f"{status}, silent for {silent_ms // 1000} s"
 
 
 class SwitchForm(forms.Form):

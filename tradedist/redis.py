@@ -16,6 +16,9 @@ from redis.retry import Retry
 
 TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 0.5
+LOOP_CONNECTIONS = (
+    256  # of one process's requests; one more at the same moment is told that Redis is not there
+)
 
 
 def state() -> "redis.Redis":
@@ -52,7 +55,7 @@ def loop_ticks() -> "redis.asyncio.Redis":
 def _of_loop(url: str) -> "redis.asyncio.Redis":
     clients = _of_loops.setdefault(asyncio.get_running_loop(), {})
     if url not in clients:
-        clients[url] = _async_client(url)
+        clients[url] = _async_client(url, max_connections=LOOP_CONNECTIONS)
     return clients[url]
 
 
@@ -73,9 +76,10 @@ def _client(url: str) -> "redis.Redis":
     return client
 
 
-def _async_client(url: str) -> "redis.asyncio.Redis":
+def _async_client(url: str, *, max_connections: int | None = None) -> "redis.asyncio.Redis":
     client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
         url,
+        max_connections=max_connections,
         decode_responses=True,
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,

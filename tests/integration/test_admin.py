@@ -17,6 +17,7 @@ from executors.state import SignalStore
 from tests.integration.people import FAST_HASHERS, World
 from tests.valkey import Valkey
 from tradedist import keys
+from tradedist.clock import now_ms
 from tradedist.redis import async_state
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,22 +161,22 @@ def test_an_account_cannot_be_changed_by_the_form(world: World, ann: Client) -> 
     assert not Terminal.objects.filter(pk="x").exists()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("terminal_id", "Oslo"), ("terminal_id", "-oslo"), ("terminal_id", "a" * 49), ("terminal_id", "london"),
-        ("terminal_id", ""), ("login", "0"), ("login", "-5"), ("login", "x"), ("login", str(2**70)), ("password", ""),
-        ("server_timezone", "Mars/Base"), ("server_timezone", "../etc/passwd"), ("server_timezone", ""),
-        ("symbols", '"EURUSD"'), ("symbols", "EURUSD"), ("symbols", '["EUR USD"]'), ("symbols", "[1]"),
-        ("symbol_map", "[]"), ("symbol_map", '{"A": 1}'), ("symbol_map", '{"A B": "C"}'), ("sizing_value", "0"),
-        ("sizing_value", "-1"), ("sizing_value", "NaN"), ("sizing_value", "1e20"), ("max_lots", "-1"),
-        ("max_lots", "Infinity"), ("max_positions", "-1"), ("deviation_points", "1000000"), ("tick_priority", "9999"),
-        ("kind", "demo"), ("orders_per_second", "x"), ("label", ""),
-    ],
-)  # fmt: skip
-def test_what_executors_could_not_use_is_refused(world: World, ann: Client, field: str, value: str) -> None:
-    response = ann.post("/admin/executors/terminal/add/", {**NEW, field: value})
-    assert field in faults(response)
+UNUSABLE = [
+    ("terminal_id", "Oslo"), ("terminal_id", "-oslo"), ("terminal_id", "a" * 49), ("terminal_id", "london"),
+    ("terminal_id", ""), ("login", "0"), ("login", "-5"), ("login", "x"), ("login", str(2**70)), ("password", ""),
+    ("server_timezone", "Mars/Base"), ("server_timezone", "../etc/passwd"), ("server_timezone", ""),
+    ("symbols", '"EURUSD"'), ("symbols", "EURUSD"), ("symbols", '["EUR USD"]'), ("symbols", "[1]"),
+    ("symbol_map", "[]"), ("symbol_map", '{"A": 1}'), ("symbol_map", '{"A B": "C"}'), ("sizing_value", "0"),
+    ("sizing_value", "-1"), ("sizing_value", "NaN"), ("sizing_value", "1e20"), ("max_lots", "-1"),
+    ("max_lots", "Infinity"), ("max_positions", "-1"), ("deviation_points", "1000000"), ("tick_priority", "9999"),
+    ("kind", "demo"), ("orders_per_second", "x"), ("label", ""),
+]  # fmt: skip
+
+
+def test_what_executors_could_not_use_is_refused(world: World, ann: Client) -> None:
+    for field, value in UNUSABLE:
+        response = ann.post("/admin/executors/terminal/add/", {**NEW, field: value})
+        assert field in faults(response), (field, value)
     assert not Terminal.objects.filter(pk="oslo").exists()
 
 
@@ -197,6 +198,21 @@ def test_halting_and_resuming(world: World, ann: Client, state_redis: Any) -> No
     assert state_redis.hget(keys.MODES, "resumed:london") == "1"
     assert Terminal.objects.get(pk="london").version == 1
     assert AuditEntry.objects.filter(action__startswith="mode ").count() == 4
+
+
+def test_the_list_shows_what_executors_say(
+    world: World, ann: Client, state_redis: Any, state_server: Valkey
+) -> None:
+    state_redis.hset(keys.instance("london"), mapping={"state": "READY", "seen_ms": now_ms()})
+    state_redis.hset(keys.instance("tokyo"), mapping={"state": "CONNECTING", "seen_ms": now_ms() - 60_000})
+    page = ann.get("/admin/executors/terminal/").content.decode()
+    for text in (">READY<", "CONNECTING, silent for 60 s", "never started"):
+        assert text in page
+    state_server.kill()
+    try:
+        assert "Redis does not answer" in ann.get("/admin/executors/terminal/").content.decode()
+    finally:
+        state_server.start()
 
 
 def test_retired_terminals_are_switched_off_for_good(world: World, ann: Client, state_redis: Any) -> None:

@@ -71,16 +71,16 @@ NOT_JSON = [
 ]
 
 
-@pytest.mark.parametrize("raw", NOT_JSON)
 @pytest.mark.parametrize("path", ["/signals", "/modes"])
-async def test_what_is_not_json(stage: Stage, path: str, raw: bytes) -> None:
-    error(await stage.ted.post(path, raw), 400, Code.NOT_JSON)
+async def test_what_is_not_json(stage: Stage, path: str) -> None:
+    for raw in NOT_JSON:
+        error(await stage.ted.post(path, raw), 400, Code.NOT_JSON)
 
 
-@pytest.mark.parametrize("raw", [b"null", b"[]", b'"text"', b"1", b"true", b"{}"])
 @pytest.mark.parametrize("path", ["/signals", "/modes"])
-async def test_json_that_is_no_message(stage: Stage, path: str, raw: bytes) -> None:
-    error(await stage.ted.post(path, raw), 422, Code.INVALID)
+async def test_json_that_is_no_message(stage: Stage, path: str) -> None:
+    for raw in (b"null", b"[]", b'"text"', b"1", b"true", b"{}"):
+        error(await stage.ted.post(path, raw), 422, Code.INVALID)
 
 
 FIELDS = [
@@ -147,18 +147,19 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), FIELDS)
-async def test_a_wrong_field_is_named(stage: Stage, state_redis: Any, name: str, value: str) -> None:
-    message = error(await stage.ted.post("/signals", changed(name, value)), 422, Code.INVALID)
-    assert name in message or "targets" in message
-    assert len(message) < 1000
+async def test_a_wrong_field_is_named(stage: Stage, state_redis: Any) -> None:
+    for name, value in FIELDS:
+        message = error(await stage.ted.post("/signals", changed(name, value)), 422, Code.INVALID)
+        assert name in message or "targets" in message, (name, value)
+        assert len(message) < 1000, (name, value)
     assert state_redis.zcard(keys.SIGNALS) == 0
 
 
 async def test_a_symbol_with_a_newline_or_zero_never_reaches_redis(stage: Stage, state_redis: Any) -> None:
     for value in ('"EURUSD\\n"', '"EURUSD\\r\\nSET x 1"'):
         error(await stage.ted.post("/signals", changed("symbol", value)), 422, Code.INVALID)
-    assert not state_redis.keys("*")
+    assert state_redis.zcard(keys.SIGNALS) == 0
+    assert not state_redis.keys("td:rtss:*")
 
 
 @pytest.mark.parametrize(
@@ -200,45 +201,46 @@ async def test_other_content_types_are_refused(stage: Stage, content_type: str) 
     error(response, 415, Code.INVALID)
 
 
-QUERIES = [
-    ("/signals", {"limit": value}, Code.INVALID)
+QUERIES: list[tuple[str, dict[str, str]]] = [
+    ("/signals", {"limit": value})
     for value in ("0", "-1", "201", "x", "1e3", "9" * 400, "", "1.5", "NaN", "\x00")
 ] + [
-    ("/signals", {"cursor": "x"}, Code.INVALID),
-    ("/signals", {"state": "filled"}, Code.INVALID),
-    ("/signals", {"terminal": "London"}, Code.INVALID),
-    ("/signals", {"terminal": "lo\x00ndon"}, Code.INVALID),
-    ("/signals", {"unknown": "1"}, Code.INVALID),
-    ("/terminals", {"limit": "1"}, Code.INVALID),
-    ("/positions", {"cursor": "london"}, Code.INVALID),
-    ("/positions", {"cursor": "london:" + "9" * 30}, Code.INVALID),
-    ("/positions", {"limit": "0"}, Code.INVALID),
-    ("/orders", {"cursor": "london:x"}, Code.INVALID),
-    ("/me", {"x": ""}, Code.INVALID),
-    ("/modes", {"x": ""}, Code.INVALID),
-    ("/symbols", {"x": ""}, Code.INVALID),
-    ("/health", {"x": ""}, Code.INVALID),
-    ("/candles", {}, Code.INVALID),
-    ("/candles", {"symbol": ""}, Code.INVALID),
-    ("/candles", {"symbol": "EUR USD"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "timeframe": "7m"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "timeframe": "m"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "timeframe": "-60"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "timeframe": "٦٠"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "from": "-1"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "from": "9" * 20}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "from": "10", "to": "5"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "limit": "0"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "limit": "5001"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "from_ms": "1"}, Code.INVALID),
-    ("/candles", {"symbol": "EURUSD", "count": "1"}, Code.INVALID),
+    ("/signals", {"cursor": "x"}),
+    ("/signals", {"state": "filled"}),
+    ("/signals", {"terminal": "London"}),
+    ("/signals", {"terminal": "lo\x00ndon"}),
+    ("/signals", {"unknown": "1"}),
+    ("/terminals", {"limit": "1"}),
+    ("/positions", {"cursor": "london"}),
+    ("/positions", {"cursor": "london:" + "9" * 30}),
+    ("/positions", {"limit": "0"}),
+    ("/orders", {"cursor": "london:x"}),
+    ("/me", {"x": ""}),
+    ("/modes", {"x": ""}),
+    ("/symbols", {"x": ""}),
+    ("/health", {"x": ""}),
+    ("/candles", {}),
+    ("/candles", {"symbol": ""}),
+    ("/candles", {"symbol": "EUR USD"}),
+    ("/candles", {"symbol": "EURUSD", "timeframe": "7m"}),
+    ("/candles", {"symbol": "EURUSD", "timeframe": "m"}),
+    ("/candles", {"symbol": "EURUSD", "timeframe": "-60"}),
+    ("/candles", {"symbol": "EURUSD", "timeframe": "٦٠"}),
+    ("/candles", {"symbol": "EURUSD", "from": "-1"}),
+    ("/candles", {"symbol": "EURUSD", "from": "9" * 20}),
+    ("/candles", {"symbol": "EURUSD", "from": "10", "to": "5"}),
+    ("/candles", {"symbol": "EURUSD", "limit": "0"}),
+    ("/candles", {"symbol": "EURUSD", "limit": "5001"}),
+    ("/candles", {"symbol": "EURUSD", "from_ms": "1"}),
+    ("/candles", {"symbol": "EURUSD", "count": "1"}),
 ]
 
 
-@pytest.mark.parametrize(("path", "query", "code"), QUERIES)
-async def test_wrong_queries_are_refused(stage: Stage, path: str, query: dict[str, str], code: Code) -> None:
-    message = error(await stage.ted.get(path, **query), 422, code)
-    assert len(message) < 1000
+async def test_wrong_queries_are_refused(stage: Stage) -> None:
+    for path, query in QUERIES:
+        response = await stage.ted.get(path, **query)
+        assert response.status_code == 422, (path, query)
+        assert len(error(response, 422, Code.INVALID)) < 1000, (path, query)
 
 
 async def test_a_parameter_given_twice_is_refused(stage: Stage) -> None:
@@ -264,6 +266,8 @@ async def test_an_unknown_symbol_is_said(stage: Stage) -> None:
         {"mode": "HALTED", "targets": {"groups": ["desk"]}, "reason": "x" * 201},
         {"mode": "HALTED", "targets": {"groups": ["desk"]}, "force": True},
         {"scope": "all"},
+        {"mode": "HALTED", "scope": "all", "reason": "a\x00b"},
+        {"mode": "HALTED", "scope": "all", "reason": "a\nb"},
     ],
 )
 async def test_wrong_switches_are_refused(stage: Stage, body: dict[str, Any]) -> None:
@@ -273,22 +277,21 @@ async def test_wrong_switches_are_refused(stage: Stage, body: dict[str, Any]) ->
 # --- Methods and addresses ---
 
 
-@pytest.mark.parametrize("method", ["put", "patch", "delete", "trace", "options"])
 @pytest.mark.parametrize("path", ["/signals", "/terminals", "/health", "/candles"])
-async def test_other_methods_are_refused(stage: Stage, method: str, path: str) -> None:
-    response = await getattr(stage.ted.client, method)(f"/api{path}", headers=stage.ted.headers)
-    error(response, 405, Code.METHOD_NOT_ALLOWED)
-    assert "GET" in response["Allow"]
+async def test_other_methods_are_refused(stage: Stage, path: str) -> None:
+    for method in ("put", "patch", "delete", "trace", "options"):
+        response = await getattr(stage.ted.client, method)(f"/api{path}", headers=stage.ted.headers)
+        error(response, 405, Code.METHOD_NOT_ALLOWED)
+        assert "GET" in response["Allow"]
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/api/", "/api/nothing", "/api/signals/", "/api/signals/a/b", "/api//signals", "/api/../admin", "/api/%F0%9F%92%A9",
-     "/api/signals/%ff", "/nothing"],
-)  # fmt: skip
-async def test_unknown_addresses(stage: Stage, path: str) -> None:
-    response = await AsyncClient().get(path, headers={"accept": "application/json", **stage.ted.headers})
-    error(response, 404, Code.NOT_FOUND)
+async def test_unknown_addresses(stage: Stage) -> None:
+    for path in (
+        "/api/", "/api/nothing", "/api/signals/", "/api/signals/a/b", "/api//signals", "/api/../admin",
+        "/api/%F0%9F%92%A9", "/api/signals/%ff", "/nothing",
+    ):  # fmt: skip
+        response = await AsyncClient().get(path, headers={"accept": "application/json", **stage.ted.headers})
+        error(response, 404, Code.NOT_FOUND)
 
 
 async def test_people_get_a_page_and_programs_json(stage: Stage) -> None:
