@@ -81,7 +81,8 @@ def describe(error: ValidationError) -> str:
     parts = []
     for fault in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
         where = ".".join(str(part) for part in fault["loc"] if part not in ("open", "close"))
-        parts.append(f"{where}: {fault['msg']}" if where else fault["msg"])
+        said = "there is no such field, leave it out" if fault["type"] == "extra_forbidden" else fault["msg"]
+        parts.append(f"{where}: {said}" if where else said)
     return "; ".join(parts)
 
 

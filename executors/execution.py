@@ -34,7 +34,7 @@ from executors.plans import (
 )
 from executors.queueing import LegQueue, covers
 from executors.reporting import Trace, build_report
-from executors.sizing import Denial, RateBucket, check_mode
+from executors.sizing import Denial, RateBucket, check_mode, plain
 from executors.terminals.base import SendReply, Terminal, TradeRequest
 
 logger = logging.getLogger(__name__)
@@ -230,7 +230,7 @@ class Execution:
         if spec is None or (spec.exemode < EXEMODE_MARKET and tick is None):
             return self._unpriced(row, step, n, magic, trace)
         if step.attempt > 1 and not step.position and step.lots < spec.volume_min:
-            self.conclude(row, trace, f"The rest of {step.lots:f} lots is below the broker's minimum.")
+            self.conclude(row, trace, f"The rest of {plain(step.lots)} lots is below the broker's minimum.")
             return False
         request = build_request(step, row, self.config, spec, tick, magic)
         now = self.clock.redis_ms()
@@ -357,15 +357,13 @@ class Execution:
             if row.state is S.QUEUED:
                 steps.append((S.INTENT, "", ""))
         if state is S.PARTIAL and not any(item.outcome is Outcome.PLACED for item in row.requests):
-            given_up = (
-                f"{row.filled_lots:f} of {row.wanted_lots:f} lots were executed; the rest was given up."
-            )
+            given_up = f"{plain(row.filled_lots)} of {plain(row.wanted_lots)} lots were executed; the rest was given up."
             steps += [(S.PARTIAL, "", message), (S.CANCELLED, refusal, f"{given_up} {message}")]
         else:
             end_code = {S.REJECTED: refusal, S.NOT_EXECUTED: Code.NOT_EXECUTED}.get(state, "")
             steps.append((state, end_code, message))
-        self._record(row, steps, trace, request)
         self.own_us, self.broker_us = trace.own_us(), trace.broker_us
+        self._record(row, steps, trace, request)
         if state is S.REJECTED and refusal == Code.BROKER_REFUSED:
             self.breaker.rejected(self.clock.monotonic_ms())
 

@@ -69,7 +69,8 @@ def build_report(
     closed = _closed(row) if state is not OrderState.INTENT else []
     filled = [item for item in row.requests if item.filled_lots and item.price]  # a price may come later
     lots = sum((item.filled_lots for item in filled), ZERO)
-    price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if lots else None
+    one_symbol = len({item.request.get("symbol", "") for item in filled}) == 1
+    price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if one_symbol else None
     return ExecutionReport(
         order_id=row.order_id,
         signal_id=signal.signal_id,

@@ -26,12 +26,12 @@ def size(lots: Decimal, sizing: Sizing, limits: RiskLimits, spec: SymbolSpec) ->
     if limits.max_lots and wanted > limits.max_lots:
         return Denial(
             Code.LOTS_ABOVE_MAX,
-            f"{wanted:f} lots exceed this terminal's limit of {limits.max_lots:f} per order. Send fewer lots or raise it.",
+            f"{plain(wanted)} lots exceed this terminal's limit of {plain(limits.max_lots)} per order. Send fewer lots or raise it.",
         )
     if wanted > ceiling:
         return Denial(
             Code.LOTS_ABOVE_MAX,
-            f"{wanted:f} lots exceed the broker's maximum of {ceiling:f} for {spec.symbol}. Send fewer lots.",
+            f"{plain(wanted)} lots exceed the broker's maximum of {plain(ceiling)} for {spec.symbol}. Send fewer lots.",
         )
     step = spec.volume_step
     if step <= 0:
@@ -43,7 +43,7 @@ def size(lots: Decimal, sizing: Sizing, limits: RiskLimits, spec: SymbolSpec) ->
     if rounded < spec.volume_min:
         return Denial(
             Code.LOTS_BELOW_MIN,
-            f"{wanted:f} lots are below the broker's minimum of {spec.volume_min:f} for {spec.symbol}."
+            f"{plain(wanted)} lots are below the broker's minimum of {plain(spec.volume_min)} for {spec.symbol}."
             " Send more lots or raise the terminal's multiplier.",
         )
     return rounded.quantize(step) if step < 1 else rounded
@@ -82,6 +82,11 @@ def check_trade_mode(spec: SymbolSpec, side: str) -> Denial | None:
             f"The broker does not allow opening a {side} of {spec.symbol} now. Choose another symbol or side.",
         )
     return None
+
+
+def plain(lots: Decimal) -> str:
+    """Lots as people write them: 45, not 45.00000000."""
+    return format(lots.normalize(), "f")
 
 
 class RateBucket:

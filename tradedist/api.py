@@ -7,7 +7,6 @@ import logging
 from typing import Any
 
 import redis
-from django.contrib.auth.decorators import login_required
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
@@ -34,7 +33,6 @@ api = NinjaAPI(
     version="1",
     description=DESCRIPTION,
     auth=Authenticate(),
-    docs_decorator=login_required,
     openapi_extra={
         "components": {
             "securitySchemes": {

@@ -301,10 +301,8 @@ def test_api_answers_are_not_kept(world_sync: World) -> None:
         assert client.get(path)["Cache-Control"] == "no-store", path
 
 
-def test_the_documentation_is_for_signed_in_users_and_describes_every_route(world_sync: World) -> None:
-    assert Client().get("/api/docs").status_code == 302
+def test_the_documentation_needs_no_sign_in_and_describes_every_route() -> None:
     client = Client()
-    client.force_login(world_sync.vic)
     page = client.get("/api/docs")
     assert page.status_code == 200
     assert b"http" not in page.content.replace(b"http-equiv", b"")  # nothing from elsewhere
