@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import redis.asyncio
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 
 from executors import grants, readmodel
 from executors.grants import Standing, TerminalRef
@@ -26,7 +26,8 @@ Refs = Mapping[str, TerminalRef]
 
 async def access(user: Any) -> tuple[Standing, Refs]:
     """What the user is, and the terminals that he may see, now."""
-    return await sync_to_async(_access)(user)
+    access: tuple[Standing, Refs] = await database_sync_to_async(_access)(user)
+    return access
 
 
 def _access(user: Any) -> tuple[Standing, Refs]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import redis
 import redis.asyncio
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async  # sockets have no request at whose end connections are checked
 
 from executors import grants
 from executors.messages import Targets
@@ -47,7 +47,7 @@ class TargetCache:
             version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
         except redis.RedisError:
             version = "unknown"
-        found = Resolved(await sync_to_async(grants.resolve_targets)(user, targets), version, at_ms)
+        found = Resolved(await database_sync_to_async(grants.resolve_targets)(user, targets), version, at_ms)
         self._known[key] = found
         while len(self._known) > SIZE:
             self._known.popitem(last=False)

@@ -12,12 +12,13 @@ from django.core.asgi import get_asgi_application
 
 http = get_asgi_application()  # sets Django up: the consumers import models
 
+from channels.db import database_sync_to_async
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path, re_path
 
 from charts.consumers import ChartSocket
 from executors.consumers import OrderSocket
-from executors.tokens import token_user
+from executors.tokens import find_user
 from tradedist.celery import app as celery_app
 from tradedist.socket_auth import SocketAuth, refuse
 
@@ -37,7 +38,7 @@ application = ProtocolTypeRouter(
                     re_path("", no_such_socket),  # type: ignore[arg-type]
                 ]
             ),
-            token_user,
+            database_sync_to_async(find_user),
         ),
     }
 )

@@ -28,7 +28,8 @@ Source = Literal["state", "ticks"]
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 0.25
 BLOCK_MS = 1_000  # below the client's socket timeout, so that a hung server is noticed
 PAGE = 500
-SILENT_S = 3.0  # a channel reader that hears not even its pong for this long starts anew
+SILENT_POLLS = 3  # seconds after which a channel reader that hears not even its pongs starts anew
+OPEN_LIMIT_S = 1.0  # for the first answer on a new connection
 
 
 class Event:
@@ -93,6 +94,8 @@ class Hub:
         self.last_id = "0-0"  # the newest entry given to the callbacks
         self.closing = False
         self._up: dict[str, bool] = {}
+        self._working: set[str] = set()  # readers that have been up since they last began
+        self._unheard: set[str] = set()  # readers that broke off and may have missed something
         self._callbacks: dict[str, list[Callable[[Any], None]]] = {}
         self._watchers: dict[str, list[Callable[[Any], None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,17 +155,23 @@ class Hub:
     # --- Readers ---
 
     async def _for_ever(self, reader: str, read: Callable[[], Awaitable[None]]) -> None:
+        """A reader that worked and fails tries once again before anybody is told: a process that was held up for
+        seconds sees time-outs of servers that are well."""
         delay = RETRY_FIRST_S
         while True:
+            self._working.discard(reader)
             try:
                 await read()
             except (redis.RedisError, OSError, TimeoutError) as error:
                 if self._up.get(reader, True):
                     logger.warning("the %s reader lost Redis: %s", reader, error)
-                    delay = RETRY_FIRST_S
-                self._set(reader, up=False)
-                await self._forget_connections(reader)
                 metrics.hub_reconnects.labels(reader).inc()
+                await self._forget_connections(reader)
+                if reader in self._working:
+                    self._unheard.add(reader)
+                    delay = RETRY_FIRST_S
+                    continue
+                self._set(reader, up=False)
             except Exception:
                 logger.exception("the %s reader failed and starts anew", reader)
                 self._set(reader, up=False)
@@ -177,10 +186,14 @@ class Hub:
     def _set(self, reader: str, *, up: bool, reset: bool = False) -> None:
         source: Source = "ticks" if reader == "ticks" else "state"
         before = self.is_up(source)
-        known = reader in self._up
-        self._up[reader] = up
-        if up and known:
+        if up and self._up.get(reader) is False:
             logger.info("the %s reader has Redis again", reader)
+        if up:
+            self._working.add(reader)
+            # What channels said while nobody listened is gone; the stream keeps what it has.
+            reset = reset or (reader in self._unheard and reader != "reports")
+        self._unheard.discard(reader)
+        self._up[reader] = up
         after = self.is_up(source)
         if after:
             self._ready[source].set()
@@ -191,7 +204,8 @@ class Hub:
                 self._call(call, Change(source, up=after, reset=reset))
 
     async def _read_reports(self) -> None:
-        reset = await self._find_place()
+        async with asyncio.timeout(OPEN_LIMIT_S):
+            reset = await self._find_place()
         self._set("reports", up=True, reset=reset)
         while True:
             answer = cast(
@@ -235,24 +249,25 @@ class Hub:
             if patterns:
                 await pubsub.psubscribe(*patterns)
             missing = len(channels) + len(patterns)
-            heard = pinged = loop.time()
-            while True:
+            opened = pinged = loop.time()
+            silent = 0  # counted, not timed: when this process was held up, the answers are there afterwards
+            while silent < SILENT_POLLS:
                 message = await pubsub.get_message(timeout=BLOCK_MS / 1000)
+                silent = 0 if message else silent + 1
+                kind = message["type"] if message else ""
+                if message and kind in ("message", "pmessage"):
+                    self._dispatch(Event(message["channel"], message["data"]))
+                elif kind in ("subscribe", "psubscribe"):
+                    missing -= 1
+                    if missing == 0:
+                        self._set(reader, up=True)
                 now = loop.time()
-                if message is not None:
-                    heard = now
-                    kind = message["type"]
-                    if kind in ("message", "pmessage"):
-                        self._dispatch(Event(message["channel"], message["data"]))
-                    elif kind in ("subscribe", "psubscribe"):
-                        missing -= 1
-                        if missing == 0:
-                            self._set(reader, up=True)
-                if now - heard > SILENT_S:
-                    raise TimeoutError(f"no word for {SILENT_S:g} s")
+                if missing and now - opened > OPEN_LIMIT_S:
+                    break
                 if now - pinged > BLOCK_MS / 1000:
                     pinged = now
                     await pubsub.ping()
+            raise TimeoutError("the server says nothing")
 
     def _dispatch(self, event: Event) -> None:
         for call in list(self._callbacks.get(event.topic, ())):

@@ -7,6 +7,7 @@ which say what a socket subscribes to and what its messages mean.
 import asyncio
 import logging
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -197,23 +198,33 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
 
     async def _connected(self) -> None:
         await self.accept()
+        self.spawn(self._write())
+        try:
+            await self._admit()
+        except Exception:
+            logger.exception("a %s socket could not be opened", self.kind)
+            self.error(
+                Code.INTERNAL, "The connection could not be opened because of a fault of ours. Try again."
+            )
+            self.end(INTERNAL_ERROR, "a fault of ours; connect again")
+
+    async def _admit(self) -> None:
         self.user = await self.login.user()
         self._checked_at = time.monotonic()
         if self.user is None:
             self.error(Code.NOT_SIGNED_IN, "Sign in first, then connect again.")
             self.end(NOT_SIGNED_IN, "not signed in")
-        elif not self._count():
+            return
+        if not self._count():
             self.error(
                 Code.RATE_LIMITED,
                 f"You have {settings.SOCKETS_PER_USER} {self.kind} sockets open. Close one, then connect again.",
             )
             self.end(TOO_MANY_SOCKETS, "too many sockets")
-        self.spawn(self._write())
-        if self.mailbox.closing:
             return
         self._subscriptions.append(self.hub.watch(self._source_changed))
         self.spawn(self._recheck())
-        await self._guarded(self._open_up())
+        await self._open_up()
 
     async def _received(self, message: dict[str, Any]) -> None:
         if self.mailbox.closing:
@@ -310,10 +321,13 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
 
     async def _recheck(self) -> None:
         while True:
-            await asyncio.sleep(RECHECK_S)
-            if not await self.recheck_user():
-                return
-            await self.access_checked()
+            await asyncio.sleep(RECHECK_S * random.uniform(0.8, 1.0))  # not all sockets at once
+            try:
+                if not await self.recheck_user():
+                    return
+                await self.access_checked()
+            except Exception:  # the database is away: orders are checked for themselves, and this again
+                logger.exception("the access of a %s socket could not be checked", self.kind)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:

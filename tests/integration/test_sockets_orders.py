@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
 
 from executors import tokens
@@ -400,6 +401,18 @@ async def test_binary_is_answered_and_survived(cookie: str) -> None:
 # --- Resume ---
 
 
+async def test_a_short_break_is_healed_unseen(cookie: str, state_redis: Any) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        state_redis.client_kill_filter(_type="normal", skipme=True)
+        state_redis.client_kill_filter(_type="pubsub", skipme=True)
+        assert (await socket.read())[
+            "type"
+        ] == "snapshot"  # channels may have said something; no "down" before it
+        publish_report(state_redis, a_report("alpha", seq=3))
+        assert await read_reports(socket, 1) == [3]
+
+
 async def read_reports(socket: Socket, count: int) -> list[int]:
     numbers: list[int] = []
     while len(numbers) < count:
@@ -516,6 +529,33 @@ async def test_a_killed_redis_costs_no_report(cookie: str, state_redis: Any, sta
             assert kinds["report"]["report"]["report_seq"] == 2
             publish_report(client, a_report("alpha", seq=3))
             assert await read_reports(socket, 1) == [3]
+
+
+async def test_a_frozen_redis_is_noticed_and_costs_no_report(
+    cookie: str, state_redis: Any, state_server: Valkey
+) -> None:
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        state_server.freeze()
+        assert (await socket.read_until("status", 8))["redis"] == "down"
+        state_server.cont()
+        publish_report(state_redis, a_report("alpha", seq=7))
+        kinds: dict[str, Any] = {}
+        while not {"status", "report", "snapshot"} <= kinds.keys():
+            message = await socket.read(8)
+            kinds[message["type"]] = message
+        assert kinds["status"]["redis"] == "up"
+        assert kinds["report"]["report"]["report_seq"] == 7
+
+
+async def test_a_database_that_fails_closes_the_socket(cookie: str, monkeypatch: Any) -> None:
+    async def fail(login: Any) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr("tradedist.socket_auth.SessionLogin.user", fail)
+    async with Socket(PATH, cookie=cookie) as socket:
+        assert (await socket.read())["code"] == "INTERNAL"
+        assert await socket.closed() == 1011
 
 
 async def test_a_wiped_redis_brings_a_snapshot_and_voids_cursors(cookie: str, state_redis: Any) -> None:
