@@ -26,7 +26,8 @@ def size(lots: Decimal, sizing: Sizing, limits: RiskLimits, spec: SymbolSpec) ->
     if limits.max_lots and wanted > limits.max_lots:
         return Denial(
             Code.LOTS_ABOVE_MAX,
-            f"{plain(wanted)} lots exceed this terminal's limit of {plain(limits.max_lots)} per order. Send fewer lots or raise it.",
+            f"{plain(wanted)} lots exceed this terminal's limit of {plain(limits.max_lots)} per order."
+            " Send fewer lots or raise it.",
         )
     if wanted > ceiling:
         return Denial(
