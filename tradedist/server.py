@@ -23,6 +23,7 @@ from twisted.internet.tcp import Connection as TcpConnection
 from zope.interface import implementer
 
 from executors.messages import MAX_MESSAGE_BYTES
+from tradedist.request_bounds import BoundedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -243,6 +244,7 @@ class WebServer(Server):  # type: ignore[misc]
             logger.warning("a connection was refused: %d are open", self._tcp_open)
             return None
         channel = self._build_channel(address)
+        channel.requestFactory = BoundedRequest
         lost = channel.connectionLost
 
         def connection_lost(reason: Any) -> None:
