@@ -107,6 +107,14 @@ def publish_configuration() -> int:
     return configuration.publish_all().changed
 
 
+@shared_task(name="executors.tasks.clear_sessions")
+def clear_sessions() -> None:
+    """Deletes the sessions of the page that have ended."""
+    from django.core.management import call_command
+
+    call_command("clearsessions")
+
+
 _clients: dict[str, Any] = {}
 
 

@@ -252,3 +252,24 @@ def test_what_is_published_holds_no_password() -> None:
     text = build(world.london).model_dump_json()
     assert "secret" not in text
     assert world.london.sealed_password in text
+
+
+# --- What the beat does with the tables ---
+
+
+@pytest.mark.django_db
+def test_the_beat_publishes_again_and_clears_ended_sessions(state_redis: Any) -> None:
+    from datetime import timedelta
+
+    from django.contrib.sessions.models import Session
+    from django.utils import timezone
+
+    from executors.tasks import clear_sessions, publish_configuration
+
+    World()
+    assert publish_configuration() > 0
+    assert publish_configuration() == 0
+    for key, days in (("a" * 32, -1), ("b" * 32, 1)):
+        Session.objects.create(session_key=key, session_data="", expire_date=timezone.now() + timedelta(days=days))
+    clear_sessions()
+    assert list(Session.objects.values_list("session_key", flat=True)) == ["b" * 32]
