@@ -54,7 +54,11 @@ app.conf.update(
             "schedule": 300.0,
             "options": {"expires": 120},
         },
-        "clear-sessions": {"task": "executors.tasks.clear_sessions", "schedule": 21_600.0, "options": {"expires": 3600}},
+        "clear-sessions": {
+            "task": "executors.tasks.clear_sessions",
+            "schedule": 21_600.0,
+            "options": {"expires": 3600},
+        },
         "publish-configuration": {
             "task": "executors.tasks.publish_configuration",
             "schedule": 30.0,

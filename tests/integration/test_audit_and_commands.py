@@ -270,6 +270,8 @@ def test_the_beat_publishes_again_and_clears_ended_sessions(state_redis: Any) ->
     assert publish_configuration() > 0
     assert publish_configuration() == 0
     for key, days in (("a" * 32, -1), ("b" * 32, 1)):
-        Session.objects.create(session_key=key, session_data="", expire_date=timezone.now() + timedelta(days=days))
+        Session.objects.create(
+            session_key=key, session_data="", expire_date=timezone.now() + timedelta(days=days)
+        )
     clear_sessions()
     assert list(Session.objects.values_list("session_key", flat=True)) == ["b" * 32]
