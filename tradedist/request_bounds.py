@@ -5,12 +5,19 @@ forms) need the whole body to have arrived.
 """
 
 import json
+from http import HTTPStatus
 
 from daphne.http_protocol import WebRequest
+from twisted.web.http import RESPONSES
 
 from executors.errors import Code
 
 MAX_BODY_BYTES = 1024 * 1024 + 64 * 1024  # forms may have 1 MiB (DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+# Twisted knows no words for some statuses that we answer with (422, 429).
+RESPONSES.update(
+    {status.value: status.phrase.encode() for status in HTTPStatus if status.value not in RESPONSES}
+)
 
 _BODY = json.dumps({"code": Code.TOO_LARGE, "message": "The request is too large."}).encode()
 TOO_LARGE = (
