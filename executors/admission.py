@@ -8,6 +8,7 @@ from decimal import Decimal
 from executors.errors import Code
 from executors.messages import OpenSignal, TerminalConfig
 from executors.sizing import Denial, RateBucket, check_trade_mode, size
+from executors.specs import Specs
 from executors.symbols import to_broker
 from executors.terminals.base import Terminal
 
@@ -16,6 +17,7 @@ def admit_open(
     signal: OpenSignal,
     *,
     terminal: Terminal,
+    specs: Specs,
     config: TerminalConfig,
     hold: str,
     bucket: RateBucket,
@@ -30,7 +32,7 @@ def admit_open(
             f"{signal.symbol} is not among the terminal's allowed symbols. Choose another or allow it.",
         )
     name = to_broker(config, signal.symbol)
-    spec = terminal.spec(name)
+    spec = specs.get(name, now_ms)
     if spec is None:
         return Denial(
             Code.SYMBOL_NOT_ALLOWED, f"The broker has no symbol {name}. Correct the symbol or its mapping."

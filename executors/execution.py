@@ -35,6 +35,7 @@ from executors.plans import (
 from executors.queueing import LegQueue, covers
 from executors.reporting import Trace, build_report
 from executors.sizing import Denial, RateBucket, check_mode, plain
+from executors.specs import Specs
 from executors.terminals.base import SendReply, Terminal, TradeRequest
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Execution:
         on_report: Callable[[LegRow, ExecutionReport], None],
     ) -> None:
         self.terminal = terminal
+        self.specs = Specs(terminal)
         self.journal = journal
         self.clock = clock
         self.config = config
@@ -211,6 +213,7 @@ class Execution:
         lots = admit_open(
             signal,
             terminal=self.terminal,
+            specs=self.specs,
             config=self.config,
             hold=self.hold or self.breaker.reason,
             bucket=self._bucket,
@@ -225,7 +228,7 @@ class Execution:
         """One request: INTENT on disk, send, RESULT on disk. True when the next one may follow."""
         n = len(row.requests) + 1
         magic = request_magic(settings.INSTALLATION_ID, row.order_id, n)
-        spec = self.terminal.spec(step.symbol)
+        spec = self.specs.get(step.symbol, self.clock.monotonic_ms())
         tick = self.terminal.tick(step.symbol) if spec and spec.exemode < EXEMODE_MARKET else None
         if spec is None or (spec.exemode < EXEMODE_MARKET and tick is None):
             return self._unpriced(row, step, n, magic, trace)

@@ -357,6 +357,7 @@ class Executor(threading.Thread):
         self._ready = True
         self._tries = 0
         self._resolution.answering(round(monotonic_ms()))
+        self._execution.specs.forget()
         self._status("READY")
         if self._compared:
             self._resume()
@@ -381,6 +382,7 @@ class Executor(threading.Thread):
         status = self._terminal.status()
         now = now_ms()
         self._resolution.adopt_late(positions)
+        self._execution.specs.refresh(monotonic_ms())
         self._link.show(
             TerminalUpdate(
                 terminal_id=self.config.terminal_id,

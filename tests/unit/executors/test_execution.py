@@ -184,7 +184,7 @@ def test_the_deadline_is_checked_again_right_before_intent(
     spec = machine.venue.spec
 
     def slow(symbol: str) -> Any:
-        machine.clock.advance(3_000)
+        machine.clock.advance(6_000)
         return spec(symbol)
 
     monkeypatch.setattr(machine.venue, "spec", slow)
