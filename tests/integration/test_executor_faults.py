@@ -174,7 +174,9 @@ OUTCOMES: dict[str, tuple[str, dict[str, Any], list[str], list[str]]] = {
     "e01 rejected": ("reject", {}, [S.INTENT, S.REJECTED], []),
     "e02 requoted, and tried again": ("requote", {}, [S.INTENT, S.INTENT, S.INTENT, S.FILLED], ["0.1"]),
     "e03 no price, and tried again": ("price_off", {}, [S.INTENT, S.INTENT, S.INTENT, S.FILLED], ["0.1"]),
-    "e04 filled in part by IOC, and the rest": ("partial", {"value": 0.4}, [S.INTENT, S.INTENT, S.INTENT, S.FILLED], ["0.04", "0.06"]),
+    "e04 filled in part by IOC, and the rest": (
+        "partial", {"value": 0.4}, [S.INTENT, S.INTENT, S.INTENT, S.FILLED], ["0.04", "0.06"],
+    ),
     "e18 not all there for FOK": ("partial", {"value": 0.4}, [S.INTENT, S.REJECTED], []),
     "e05 slipped": ("slippage", {"value": 30}, [S.INTENT, S.FILLED], ["0.1"]),
     "e06 slow": ("delay", {"value": 200}, [S.INTENT, S.FILLED], ["0.1"]),

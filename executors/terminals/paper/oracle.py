@@ -7,7 +7,7 @@ Both give `Records`; `check.py` says whether they hold together.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from executors.terminals.paper.broker import ledger
 from executors.terminals.paper.broker.model import Account, Deal, Order, Position
@@ -92,7 +92,7 @@ class Operator:
     def close(self) -> None:
         self._link.close()
 
-    def __enter__(self) -> "Operator":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

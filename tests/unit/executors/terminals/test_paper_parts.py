@@ -1,0 +1,214 @@
+"""Small pure parts of the paper broker: configuration, masks, depth, exposure, faults, passwords, wire."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from executors.terminals.paper import wire
+from executors.terminals.paper.broker import depth, personalities
+from executors.terminals.paper.broker.exposure import Exposure, Part, margin_of
+from executors.terminals.paper.broker.faults import FaultError, Faults
+from executors.terminals.paper.broker.passwords import matches, sealed
+from executors.terminals.paper.broker.personalities import ConfigurationError, Instrument
+from executors.terminals.paper.broker.texts import TEXTS
+from executors.terminals.paper.constants import *  # noqa: F403
+from executors.terminals.paper.masks import selects
+from executors.terminals.servertime import server_clock
+
+
+def instrument(**more: Any) -> Instrument:
+    return Instrument(
+        **{"name": "X", "feed": "X", "base": "EUR", "profit": "USD", "margin": "EUR", "digits": 5, **more}
+    )
+
+
+# --- Configuration ---
+
+
+def test_at_least_six_brokers_that_differ() -> None:
+    found = personalities.load().personalities
+    assert len(found) >= 6
+    assert len({item.server for item in found.values()}) == len(found)
+    assert {item.margin_mode for item in found.values()} == {0, 1, 2}
+    assert len({item.leverage for item in found.values()}) >= 5
+    assert len({item.latency_ms for item in found.values()}) >= 6
+    every = [symbol for item in found.values() for symbol in item.instruments.values()]
+    assert {symbol.exemode for symbol in every} >= {1, 2, 3}
+    assert {symbol.filling for symbol in every} >= {0, 1, 2, 3, 7}
+    assert {symbol.digits for symbol in every if symbol.name.startswith("EURUSD")} == {4, 5}
+    assert {symbol.contract_size for symbol in every} >= {1.0, 100.0, 100_000.0}
+    assert any(item.suffix for item in found.values())
+    assert any(symbol.commission for symbol in every)
+    for item in found.values():
+        server_clock(item.server_timezone)
+
+
+def test_a_file_in_the_directory_adds_and_overrides(tmp_path: Path) -> None:
+    (tmp_path / "personalities.toml").write_text("[personalities.ecn.all]\ncommission = 9.0\n")
+    found = personalities.load(tmp_path).personalities
+    assert found["ecn"].instruments["EURUSD"].commission == 9.0
+    assert found["ecn"].instruments["EURUSD"].filling == 2
+    assert found["classic"].instruments["EURUSD"].commission == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[personalities.ecn]\nlevrage = 5\n", "unknown key levrage"),
+        ("[personalities.ecn.all]\nfiling = 5\n", "unknown key filing"),
+        ('[personalities.ecn.only.EURUSD]\nfeed = "NONE"\n', "there is no feed 'NONE'"),
+        ("[personalities\n", "is not TOML"),
+        ('[personalities.ecn]\nserver = "PaperClassic-Demo"\n', "the same server"),
+    ],
+)
+def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "personalities.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=says):
+        personalities.load(tmp_path)
+
+
+def test_every_return_code_has_a_text() -> None:
+    codes = {value for name, value in globals().items() if name.startswith("TRADE_RETCODE_")}
+    assert codes <= set(TEXTS)
+
+
+# --- Masks ---
+
+
+@given(st.text(alphabet="AB*!,. ", max_size=20), st.text(alphabet="AB.", max_size=6))
+def test_masks_never_fail_and_exclusions_win(group: str, name: str) -> None:
+    assert not selects(f"{group},!{name}", name) or not name or "*" in name
+    if name:
+        assert selects(name, name)
+        assert not selects(f"*,!{name}", name)
+
+
+# --- Depth and exposure ---
+
+
+def test_without_depth_all_is_at_the_top() -> None:
+    assert depth.levels(instrument(), True, 1.1, 300.0) == [(1.1, 300.0)]
+
+
+def test_a_limit_ends_the_sweep() -> None:
+    found = depth.levels(instrument(book_depth=5, book_lots=2.0), False, 1.1, 9.0, limit=1.09998)
+    assert found == [(1.1, 2.0), (1.09999, 2.0), (1.09998, 2.0)]
+    assert depth.total(found) == 6.0
+
+
+PARTS = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(1, 500), st.floats(1.0, 2.0)), min_size=1, max_size=20
+)  # fmt: skip
+
+
+@given(PARTS, st.booleans(), st.data())
+def test_exposure_is_the_sum_of_its_parts_whatever_came_and_went(
+    parts: list[tuple[int, int, float]], use_leg: bool, data: st.DataObject
+) -> None:
+    def of(side: int, lots: float, price: float) -> float:
+        return lots * 1000 * price
+
+    def part(side: int, hundredths: int, price: float) -> Part:
+        lots = hundredths / 100
+        return Part(side, lots, lots * price, of(side, lots, price))
+
+    grown = Exposure()
+    for ticket, item in enumerate(parts):
+        grown.put(ticket, part(*item))
+    gone = data.draw(st.sets(st.integers(0, len(parts) - 1)))
+    for ticket in gone:
+        grown.drop(ticket)
+    fresh = Exposure()
+    for ticket, item in enumerate(parts):
+        if ticket not in gone:
+            fresh.put(ticket, part(*item))
+    symbol = instrument(margin_use_leg=use_leg)
+    assert grown.lots == fresh.lots
+    assert margin_of(grown, symbol, of) == pytest.approx(margin_of(fresh, symbol, of), abs=1e-6)
+    assert margin_of(grown, symbol, of) >= 0
+
+
+# --- Faults ---
+
+
+def test_faults_strike_at_their_call_and_then_end() -> None:
+    faults = Faults(1)
+    faults.add(0, {"kind": "reject", "at": 3, "login": 5})
+    struck = [bool(faults.strike("order_send", 5, "EURUSD", 0)) for _ in range(5)]
+    assert struck == [False, False, True, False, False]
+    assert faults.listed() == []
+
+
+def test_faults_keep_to_their_account_symbol_method_and_time() -> None:
+    faults = Faults(1)
+    faults.add(0, {"kind": "reject", "symbol": "EURUSD", "for_ms": 100})
+    assert not faults.strike("order_send", 1, "GBPUSD", 50)
+    assert not faults.strike("positions", 1, "EURUSD", 50)
+    assert faults.strike("order_send", 1, "EURUSD", 99)
+    assert not faults.strike("order_send", 1, "EURUSD", 100)
+
+
+def test_a_rate_repeats_with_its_seed() -> None:
+    def run() -> list[bool]:
+        faults = Faults(9)
+        faults.add(0, {"kind": "reject", "rate": 0.5})
+        return [bool(faults.strike("order_send", 1, "", 0)) for _ in range(50)]
+
+    assert run() == run()
+    assert 10 < sum(run()) < 40
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"kind": "meteor"}, "no fault 'meteor'"),
+        ({"kind": "reject", "rate": 2}, "a share"),
+        ({"kind": "reject", "x": 1}, "takes"),
+    ],
+)  # fmt: skip
+def test_impossible_faults_are_refused(spec: dict[str, Any], says: str) -> None:
+    with pytest.raises(FaultError, match=says):
+        Faults(1).add(0, spec)
+
+
+# --- Passwords and wire ---
+
+
+def test_passwords_are_kept_sealed() -> None:
+    kept = sealed("secret")
+    assert "secret" not in kept
+    assert matches("secret", kept)
+    assert not matches("Secret", kept)
+    assert not matches("", sealed(""))
+    assert sealed("secret") != kept
+
+
+def test_answers_carry_numbers_texts_and_bytes() -> None:
+    framed = wire.answer(7, 1, "Success", [1.1, "€", None])
+    length, sequence = wire.HEAD.unpack(framed[: wire.HEAD.size])
+    body = framed[wire.HEAD.size :]
+    assert (length, sequence) == (len(body), 7)
+    assert wire.read_answer(body) == (1, "Success", [1.1, "€", None])
+    assert wire.read_answer(wire.answer(8, 1, "Success", b"\x00\xff")[wire.HEAD.size :]) == (
+        1,
+        "Success",
+        b"\x00\xff",
+    )
+    assert json.loads(wire.question(1, "version", [])[wire.HEAD.size :]) == ["version", []]
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8003", "http://127.0.0.1:8003", "tcp://127.0.0.1", "tcp://:1", ""]
+)
+def test_wrong_addresses_are_refused(url: str) -> None:
+    with pytest.raises(wire.WireError, match="must look like"):
+        wire.address(url)
+
+
+def test_addresses() -> None:
+    assert wire.address("tcp://127.0.0.1:8003") == ("127.0.0.1", 8003)
+    assert wire.address("tcp://[::1]:9/") == ("::1", 9)
