@@ -42,6 +42,8 @@ def unseal(key: str, terminal_id: str, sealed: str, *, field: str = PASSWORD) ->
         )
     try:
         raw = base64.b64decode(body, altchars=b"-_", validate=True)
+        if base64.urlsafe_b64encode(raw).decode() != body:  # the last character has bits to spare
+            raise ValueError(body)
         opened = AESGCM(_derive(key)).decrypt(
             raw[:NONCE_BYTES], raw[NONCE_BYTES:], _bound_to(terminal_id, field, KEY_VERSION)
         )

@@ -31,10 +31,8 @@ def test_damage_is_noticed_wherever_it_is() -> None:
     head, _, body = sealed.partition(".")
     damaged = ["", ".", "2." + body, body, f"{head}.", f"{head}.****", f"{head}.AAAA"]
     for place in range(len(body)):
-        changed = "A" if body[place] != "A" else "B"
-        damaged.append(f"{head}.{body[:place]}{changed}{body[place + 1 :]}")
+        for changed in {"A", "B", "g", "_", "="} - {body[place]}:
+            damaged.append(f"{head}.{body[:place]}{changed}{body[place + 1 :]}")
     for text in damaged:
-        if text.rstrip("=") == sealed.rstrip("="):
-            continue
         with pytest.raises(CredentialError):
             unseal(KEY, "london-1", text)
