@@ -64,6 +64,8 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
         if isinstance(known, Accepted):
             return known
         raise known from refused
+    except redis.RedisError as error:
+        raise AcceptUnknown from error  # nothing was recorded, but another try is right all the same
     return await asyncio.shield(
         asyncio.ensure_future(_record(signal, user, ttl_ms, source=source, received_ms=received_ms))
     )

@@ -5,12 +5,14 @@ Precedes: the journal keeps the reports, the link publishes them. Follows: every
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 from executors.legs import ZERO, LegRow, RequestRow
 from executors.messages import ExecutionReport, OpenSignal
 from executors.orders import OrderState
 
+PRICE_PLACES = Decimal("1e-8")
 Path = Literal["", "udp", "tcp", "celery", "outbox", "restart"]
 
 
@@ -71,6 +73,8 @@ def build_report(
     lots = sum((item.filled_lots for item in filled), ZERO)
     one_symbol = len({item.request.get("symbol", "") for item in filled}) == 1
     price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if one_symbol else None
+    if price is not None:
+        price = price.quantize(PRICE_PLACES).normalize()
     return ExecutionReport(
         order_id=row.order_id,
         signal_id=signal.signal_id,

@@ -36,17 +36,14 @@ class TargetCache:
         self._known: OrderedDict[tuple[Any, ...], Resolved] = OrderedDict()
 
     async def resolve(self, user: Any, targets: Targets) -> Resolved:
-        """Raises Refused, as `grants.resolve_targets` does; refusals are never remembered."""
+        """Raises Refused, as `grants.resolve_targets` does (never remembered), or redis.RedisError."""
         key = (user.pk, getattr(user, "token_scope", None), tuple(targets.groups), tuple(targets.terminals))
         known = self._known.get(key)
         if known is not None and monotonic_ms() - known.at_ms < AGE_MS:
             return known
         at_ms = monotonic_ms()
-        try:
-            # before the tables are read: a change in between makes this version old, never new
-            version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
-        except redis.RedisError:
-            version = "unknown"
+        # before the tables are read: a change in between makes this version old, never new
+        version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
         found = Resolved(await database_sync_to_async(grants.resolve_targets)(user, targets), version, at_ms)
         self._known[key] = found
         while len(self._known) > SIZE:
