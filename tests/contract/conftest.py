@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from executors.terminals import paper as mt5
+from tests.contract import subject
 from tests.contract.desk import CONFIGURATION, LOGIN, Desk
 from tests.paper import PASSWORD, PaperBroker, running_broker
 
@@ -41,8 +42,12 @@ def module_broker() -> Iterator[PaperBroker]:
 
 
 @pytest.fixture
-def connected(module_broker: PaperBroker) -> Iterator[None]:
-    module_broker.oracle.clear_faults()
-    assert mt5.initialize(module_broker.url, login=LOGIN, password=PASSWORD)
+def connected(request: pytest.FixtureRequest) -> Iterator[None]:
+    if subject.REAL:
+        assert subject.log_in(), subject.mt5.last_error()
+    else:
+        broker: PaperBroker = request.getfixturevalue("module_broker")
+        broker.oracle.clear_faults()
+        assert mt5.initialize(broker.url, login=LOGIN, password=PASSWORD)
     yield
-    mt5.shutdown()
+    subject.mt5.shutdown()

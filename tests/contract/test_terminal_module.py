@@ -1,6 +1,6 @@
 """The paper module's surface, numbered: what the official package accepts, gives back and refuses, call by call.
 
-Run the same file against the real package on Windows by putting it in place of the paper module (docs/metatrader.md).
+The same file runs against the official package on Windows: `subject.py` says how (docs/metatrader.md).
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from executors.terminals import paper as mt5
 from executors.terminals.paper import constants
 from executors.terminals.paper.fields import FIELDS
 from tests.contract.desk import LOGIN, deal
+from tests.contract.subject import mt5
 from tests.paper import PASSWORD
 
 INVALID = (-2, "Invalid arguments")
