@@ -51,6 +51,28 @@ limit_positions = 2
 rate_limit = 4
 comment_mode = "replace"
 symbols = ["EURUSD"]
+[personalities.papers]
+server = "PaperPapers-Test"
+company = "Paper Papers"
+currency = "USD"
+leverage = 1
+margin_mode = 2
+symbols = ["BOND", "OPTION", "PLEDGE"]
+[personalities.papers.all]
+feed = "ACME"
+base = "USD"
+profit = "USD"
+digits = 2
+contract_size = 1.0
+[personalities.papers.only.BOND]
+calc_mode = 37
+face_value = 1000.0
+[personalities.papers.only.OPTION]
+calc_mode = 34
+margin_initial = 100.0
+[personalities.papers.only.PLEDGE]
+calc_mode = 64
+liquidity_rate = 0.5
 [personalities.moneyso]
 server = "PaperMoney-Test"
 company = "Paper Money"

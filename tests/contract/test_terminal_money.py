@@ -147,3 +147,20 @@ def test_r111_tickets_rise_and_link(desk: Desk) -> None:
         10_000.0,
     )
     assert mt5.history_deals_get(0, FAR, group="*USD") == tuple(desk.trades())
+
+
+def test_r112_bonds_options_and_collateral(desk: Desk) -> None:
+    desk.open("papers", 100_000.0)
+    price = mt5.symbol_info_tick("BOND").ask
+    assert mt5.order_calc_margin(0, "BOND", 2.0, price) == pytest.approx(2 * 1000 * price / 100, abs=0.01)
+    assert mt5.order_calc_profit(0, "BOND", 2.0, 0.80, 0.81) == 20.0
+    assert mt5.order_calc_margin(0, "OPTION", 3.0, 5.0) == 300.0
+    assert mt5.order_calc_profit(1, "OPTION", 3.0, 5.0, 4.0) == 3.0
+    before = mt5.account_info()
+    assert desk.deal(0, 10.0, "PLEDGE").retcode == DONE
+    after = mt5.account_info()
+    bid = mt5.symbol_info_tick("PLEDGE").bid
+    assert (after.margin, after.profit) == (0.0, 0.0)
+    assert after.assets == pytest.approx(10 * bid * 0.5, abs=0.01)
+    assert after.equity == pytest.approx(before.equity + after.assets, abs=0.01)
+    assert mt5.symbol_info("BOND").trade_face_value == 1000.0

@@ -10,7 +10,9 @@ from executors.terminals.paper.broker.model import Quote
 from executors.terminals.paper.broker.personalities import Instrument
 
 FOREX, FUTURES, CFD, CFD_INDEX, CFD_LEVERAGE, FOREX_PLAIN = 0, 1, 2, 3, 4, 5
-STOCKS, EXCHANGE_FUTURES, BONDS, STOCKS_MOEX, BONDS_MOEX, COLLATERAL = 32, 33, 37, 38, 39, 64
+STOCKS, EXCHANGE_FUTURES, OPTIONS, OPTIONS_MARGIN, BONDS = 32, 33, 34, 36, 37
+STOCKS_MOEX, BONDS_MOEX, COLLATERAL = 38, 39, 64
+EXCHANGE_TRADED = frozenset({32, 33, 34, 36, 37, 38, 39})
 PIVOT = "USD"
 
 
@@ -47,6 +49,14 @@ def profit(
     mode = instrument.calc_mode
     if mode in (FUTURES, EXCHANGE_FUTURES) or (mode == CFD_INDEX and instrument.tick_value):
         raw = move * lots * instrument.tick_value / instrument.step
+    elif mode in (OPTIONS, OPTIONS_MARGIN):
+        raw = (
+            move
+            * lots
+            * (instrument.tick_value / instrument.step if instrument.tick_value else instrument.contract_size)
+        )
+    elif mode in (BONDS, BONDS_MOEX):
+        raw = move * lots * instrument.face_value * instrument.contract_size
     elif mode == COLLATERAL:
         return 0.0
     else:
@@ -71,12 +81,12 @@ def margin(
         if instrument.profit == currency:
             return amount * price  # the symbol itself links the two: its price is the rate
         return _at_side(amount, instrument.margin, currency, side, pairs)
-    if mode in (FUTURES, EXCHANGE_FUTURES):
+    if mode in (FUTURES, EXCHANGE_FUTURES, OPTIONS, OPTIONS_MARGIN):
         amount = lots * instrument.margin_initial
     elif mode == COLLATERAL:
         return 0.0
     elif mode in (BONDS, BONDS_MOEX):
-        amount = lots * instrument.contract_size * price / 100
+        amount = lots * instrument.contract_size * instrument.face_value * price / 100
     else:
         amount = lots * instrument.contract_size * price
         if mode == CFD_LEVERAGE:
@@ -84,6 +94,14 @@ def margin(
         elif mode == CFD_INDEX and instrument.tick_value:
             amount *= instrument.tick_value / instrument.step
     return _at_side(amount, instrument.margin, currency, side, pairs)
+
+
+def worth(instrument: Instrument, lots: float, price: float, currency: str, pairs: Pairs) -> float:
+    """What collateral counts for in equity; nothing else does."""
+    if instrument.calc_mode != COLLATERAL:
+        return 0.0
+    amount = lots * instrument.contract_size * price * instrument.liquidity_rate
+    return convert(amount, instrument.profit, currency, pairs)
 
 
 def _at_side(amount: float, source: str, target: str, side: int, pairs: Pairs) -> float:

@@ -44,6 +44,9 @@ class Instrument:
     volume_limit: float = 0.0
     tick_size: float = 0.0  # 0: one point
     tick_value: float = 0.0  # futures and index contracts only
+    face_value: float = 0.0  # bonds
+    accrued_interest: float = 0.0  # bonds
+    liquidity_rate: float = 0.0  # collateral: the part of its worth that counts as equity
     margin_initial: float = 0.0
     margin_maintenance: float = 0.0
     margin_hedged: float = -1.0  # -1: one contract, so that a covered pair costs one leg

@@ -18,7 +18,11 @@ from executors.terminals.paper import wire
 from executors.terminals.paper.broker.broker import Broker, OperatorError, Options
 from executors.terminals.paper.broker.faults import Fault, FaultError
 from executors.terminals.paper.broker.housekeeping import Housekeeping
+from executors.terminals.paper.broker.ledger import LedgerError
+from executors.terminals.paper.broker.personalities import ConfigurationError
 from executors.terminals.paper.broker.session import Refusal, Session
+from executors.terminals.paper.broker.state import UnknownEntry
+from executors.terminals.servertime import UnknownTimezone
 
 log = logging.getLogger(__name__)
 HOUSEKEEPING_MS = 250
@@ -260,7 +264,10 @@ async def serve(options: Options, *, port_file: Path | None = None) -> None:
     if host not in LOOPBACK:
         raise SystemExit(f"PAPER_BROKER_URL: the paper broker listens on loopback only, not on {host}.")
     loop = asyncio.get_running_loop()
-    broker = Broker(options)
+    try:
+        broker = Broker(options)
+    except (ConfigurationError, LedgerError, UnknownTimezone, UnknownEntry) as error:
+        raise SystemExit(f"The paper broker cannot start: {error}.") from None
     server = Server(broker)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,6 +4,7 @@ Precedes: fills, engine, sessions. Follows: the ledger (replayed at start). Entr
 d deal, p position, x position gone, m number that must not go back.
 """
 
+import contextlib
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ FIRST_TICKET = 50_000_000
 BUY_TYPES = frozenset({0, 2, 4, 6})  # ORDER_TYPE_* on the buy side
 DEAL_TYPE_CREDIT = 3
 ACTIVE = (0, 1, 3)  # ORDER_STATE_STARTED, _PLACED, _PARTIAL
+
+
+class UnknownEntry(ValueError):
+    """The ledger names what this version or configuration does not have; says what."""
 
 
 class Desk:
@@ -39,6 +44,9 @@ class House:
         self.personality = personality
         self.clock: ServerClock = server_clock(personality.server_timezone)
         self.desks = {name: Desk(item, self) for name, item in personality.instruments.items()}
+        self.has_collateral = any(
+            desk.instrument.calc_mode == money.COLLATERAL for desk in self.desks.values()
+        )
         self.pairs: dict[tuple[str, str], money.Priced] = {}
         for desk in self.desks.values():
             if desk.instrument.calc_mode in (money.FOREX, money.FOREX_PLAIN):
@@ -185,7 +193,7 @@ class State:
             case "m":
                 self.marks[row[0]] = row[1]
             case _:
-                raise ValueError(
+                raise UnknownEntry(
                     f"the ledger holds an unknown entry {kind!r}; it was written by a newer version"
                 )
 
@@ -210,7 +218,7 @@ class State:
             return
         house = self.houses.get(account.personality)
         if house is None:
-            raise ValueError(
+            raise UnknownEntry(
                 f"account {account.login}: there is no personality {account.personality!r} any more"
             )
         self.books[account.login] = Book(
@@ -300,4 +308,22 @@ class State:
 
     def equity(self, book: Book) -> float:
         profit = sum(book.profits.values()) + sum(position.swap for position in book.positions.values())
-        return book.money(book.account.balance + book.account.credit + profit)
+        return book.money(book.account.balance + book.account.credit + profit + self.assets(book))
+
+    def assets(self, book: Book) -> float:
+        """Collateral at current prices."""
+        if not book.house.has_collateral:
+            return 0.0
+        total = 0.0
+        for position in book.positions.values():
+            desk = book.house.desks.get(position.symbol)
+            if desk is not None and position.type == 0:
+                with contextlib.suppress(money.NoRate):
+                    total += money.worth(
+                        desk.instrument,
+                        position.volume,
+                        desk.quote.bid,
+                        book.account.currency,
+                        book.house.pairs,
+                    )
+        return book.money(total)

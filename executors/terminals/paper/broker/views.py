@@ -56,14 +56,14 @@ def account_row(state: State, book: Book, *, connected: bool, investor: bool) ->
     account, house = book.account, book.house.personality
     state.revalue(book)
     equity, margin = state.equity(book), book.margin
-    profit = book.money(equity - account.balance - account.credit)
+    profit = book.money(equity - account.balance - account.credit - state.assets(book))
     counted = equity if house.margin_free_profit else min(equity, account.balance + account.credit)
     level = round(equity / margin * 100, 2) if margin else 0.0
     return [
         account.login, house.trade_mode, account.leverage, house.limit_orders, house.so_mode,
         account.enabled and connected and not investor, account.expert, account.margin_mode, account.digits,
         house.fifo_close, account.balance, account.credit, profit, equity, margin, book.money(counted - margin),
-        level, house.margin_call, house.stop_out, 0.0, 0.0, 0.0, 0.0, 0.0,
+        level, house.margin_call, house.stop_out, 0.0, 0.0, state.assets(book), 0.0, 0.0,
         account.name, account.server, account.currency, house.company,
     ]  # fmt: skip
 
@@ -82,7 +82,8 @@ def terminal_row(
 def tick_row(desk: Desk) -> list[Any]:
     quote = desk.quote
     at = desk.house.clock.to_server(quote.time_ms)
-    return [at // 1000, quote.bid, quote.ask, 0.0, 0, at, mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK, 0.0]
+    last = quote.bid if desk.instrument.calc_mode in money.EXCHANGE_TRADED else 0.0
+    return [at // 1000, quote.bid, quote.ask, last, 0, at, mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK, 0.0]
 
 
 def book_rows(desk: Desk) -> list[list[Any]]:
@@ -136,6 +137,9 @@ def symbol_row(book: Book, desk: Desk) -> list[Any]:
         "trade_tick_value_loss": loss,
         "trade_tick_size": instrument.step,
         "trade_contract_size": instrument.contract_size,
+        "trade_face_value": instrument.face_value,
+        "trade_accrued_interest": instrument.accrued_interest,
+        "trade_liquidity_rate": instrument.liquidity_rate,
         "volume_min": instrument.volume_min,
         "volume_max": instrument.volume_max,
         "volume_step": instrument.volume_step,
