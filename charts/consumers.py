@@ -16,6 +16,7 @@ from charts import candle_query
 from charts.live import (
     WatchUpdate,
     chart_update,
+    completed,
     market_update,
     of_timeframe,
     row,
@@ -60,6 +61,12 @@ class Chart:
         self.tick: Tick | None = None
         self.early: list[Candle] | None = []  # None once the snapshot is out
         self.subscription: Subscription | None = None
+        self.begun: dict[int, Candle] = {}  # the newest candles as they were read, by open_ms
+
+    def complete(self, candle: Candle) -> Candle:
+        """Live candles may lack what was before the feed's start, or before the parts that a joined one has."""
+        begun = self.begun.get(candle.open_ms)
+        return candle if begun is None or (self.stored and not candle.partial) else completed(candle, begun)
 
 
 class ChartSocket(LiveSocket):
@@ -147,17 +154,19 @@ class ChartSocket(LiveSocket):
         # From here on nothing waits: what came while it was read is laid over it, what comes later follows it.
         early, chart.early = chart.early, None
         shown = {candle.open_ms: candle for candle in candles}
+        chart.begun = {candle.open_ms: candle for candle in candles[-2:]}
         if chart.stored:
             for candle in early:
                 known = shown.get(candle.open_ms)
-                if known is None or candle.ticks >= known.ticks:
-                    shown[candle.open_ms] = candle
+                whole = chart.complete(candle)
+                if known is None or whole.ticks >= known.ticks:
+                    shown[candle.open_ms] = whole
         else:
             chart.joined = LiveCandle(chart.seconds, parts)
             for candle in early:
                 chart.joined.update(candle)
             if current := chart.joined.current():
-                shown[current.open_ms] = current
+                shown[current.open_ms] = chart.complete(current)
         ordered = [shown[open_ms] for open_ms in sorted(shown)]
         forming = ordered.pop() if ordered and ordered[-1].forming else None
         self.mailbox.forget(CHART)
@@ -181,14 +190,17 @@ class ChartSocket(LiveSocket):
         if chart.early is not None:
             chart.early.extend(of_timeframe(update, chart.base))
             del chart.early[:-MAX_HELD]
-        elif chart.stored:
-            live = event.once(stored_update(chart.seconds))
-            self.post_latest(CHART, live)
-        else:
-            changed = [chart.joined.update(candle) for candle in of_timeframe(update, chart.base)]
+            return
+        changed = of_timeframe(update, chart.base)
+        if chart.stored and not any(candle.partial for candle in changed):
             self.post_latest(
-                CHART, chart_update(update.tick, chart.seconds, [candle for candle in changed if candle])
-            )
+                CHART, event.once(stored_update(chart.seconds))
+            )  # the same text for every socket
+            return
+        if not chart.stored:
+            joined = [chart.joined.update(candle) for candle in changed]
+            changed = [candle for candle in joined if candle]
+        self.post_latest(CHART, chart_update(update.tick, chart.seconds, map(chart.complete, changed)))
 
     # --- The watch list ---
 

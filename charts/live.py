@@ -86,6 +86,18 @@ def stored_update(seconds: int) -> Callable[[Event], ChartUpdate | None]:
     return make
 
 
+def completed(live: Candle, begun: Candle) -> Candle:
+    """A candle that the feed saw only in part, with its beginning as it was read from the terminal."""
+    return live.model_copy(
+        update={
+            "open": begun.open,
+            "high": max(live.high, begun.high),
+            "low": min(live.low, begun.low),
+            "ticks": max(live.ticks, begun.ticks),
+        }
+    )
+
+
 def chart_update(tick: Tick, seconds: int, candles: Iterable[Candle]) -> ChartUpdate:
     return ChartUpdate(tick, seconds, {candle.open_ms: row_text(candle) for candle in candles})
 

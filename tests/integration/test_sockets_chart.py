@@ -202,6 +202,27 @@ async def test_another_subscription_replaces_the_chart(cookie: str, ticks_redis:
         assert await socket.silent()
 
 
+async def test_what_the_feed_saw_in_part_keeps_its_beginning(
+    cookie: str, ticks_redis: Any, monkeypatch: Any
+) -> None:
+    """A feed that began within the minute; the terminal knows how the minute began."""
+    start = in_one_minute()
+    whole = a_candle(start, 1.4, forming=True, ticks=9).model_copy(
+        update={"open": 1.3, "low": 1.05, "high": 1.5}
+    )
+
+    async def fetch(*arguments: object) -> list[Candle]:
+        return [whole]
+
+    monkeypatch.setattr("charts.consumers.candle_query.fetch", fetch)
+    async with Socket(f"{PATH}?symbol=EURUSD", cookie=cookie) as socket:
+        assert (await socket.read_until("snapshot"))["forming"] == [start, 1.3, 1.5, 1.05, 1.4, 9]
+        for forming in (True, False):
+            part = a_candle(start, 1.6, forming=forming, ticks=2).model_copy(update={"partial": True})
+            publish_market(ticks_redis, 1.6, candles=(part,))
+            assert (await socket.read_until("update"))["candles"] == [[start, 1.3, 1.6, 1.05, 1.6, 9]]
+
+
 async def test_longer_timeframes_are_joined_live(cookie: str, ticks_redis: Any) -> None:
     span = 300_000
     start = now_ms() // span * span
