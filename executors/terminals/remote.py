@@ -5,6 +5,7 @@ MetaTrader's structures (they do not pickle) and writes each call as source text
 turns rows into plain tuples. RPyC's classic mode runs any code it is sent: keep its port on loopback or in a tunnel.
 """
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -90,9 +91,10 @@ class RemoteModule:
         self._far_call = self._connection.namespace["_td_call"]
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = self._far_call = None
+        connection, self._connection, self._far_call = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(EOFError, OSError):
+                connection.close()
 
     def _call(self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if self._far_call is None:
@@ -105,6 +107,9 @@ class RemoteModule:
             # the question may have arrived: what became of it is not known
             self._close()
             self._error = LOST
+            return None
+        except Exception as raised:  # noqa: BLE001 - whatever the far Python raised, in its own types
+            self._error = (-1, f"Terminal: Call failed ({type(raised).__name__}: {raised})")
             return None
         self._error = (int(error[0]), str(error[1]))
         return _rebuilt(value)

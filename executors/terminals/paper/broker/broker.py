@@ -21,11 +21,17 @@ from executors.terminals.paper.broker.player import Player, open_feeds
 from executors.terminals.paper.broker.state import Book, State
 
 CURRENCY_DIGITS = {"JPY": 0, "BTC": 8}
-FIRST_LOGIN = 1_000_000
+MOST = 1e12  # of a price or a sum of money
+YEAR_MS = 366 * 86_400_000
 
 
 class OperatorError(ValueError):
     """An operator's call that cannot be done; says what to change."""
+
+
+def _sum_of(amount: float) -> None:
+    if not -MOST < amount < MOST:  # false for nan too
+        raise OperatorError(f"a sum of money must be a number below {MOST:.0f}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class Broker:
             )
         if login < 1 or not password:
             raise OperatorError("an account needs a login above 0 and a password")
+        _sum_of(balance)
         known = self.state.books.get(login)
         if known is not None:
             account = known.account
@@ -128,6 +135,7 @@ class Broker:
     def op_deposit(self, login: int, amount: float, comment: str = "Deposit") -> float:
         """Money in, or out when it is negative; the new balance."""
         book = self._book(login)
+        _sum_of(amount)
         self.state.put_money(book, amount, mt5.DEAL_TYPE_BALANCE, comment, self.now_ms())
         self.state.commit(self.now_ms())
         return book.account.balance
@@ -135,6 +143,7 @@ class Broker:
     def op_credit(self, login: int, amount: float, comment: str = "Credit") -> float:
         """Credit counts as equity, not as balance; the new credit."""
         book = self._book(login)
+        _sum_of(amount)
         self.state.put_money(book, amount, mt5.DEAL_TYPE_CREDIT, comment, self.now_ms())
         self.state.commit(self.now_ms())
         return book.account.credit
@@ -186,8 +195,8 @@ class Broker:
     def op_push(self, feed: str, bid: float, ask: float) -> None:
         """Freezes the feed and sets its price: one tick, and what it triggers, before this returns."""
         self._known(feed)
-        if not 0 < bid <= ask:
-            raise OperatorError("a price needs 0 < bid <= ask")
+        if not 0 < bid <= ask < MOST:
+            raise OperatorError(f"a price needs 0 < bid <= ask < {MOST:.0f}")
         self.player.push(feed, bid, ask, self.now_ms())
 
     def _known(self, feed: str) -> None:
@@ -202,8 +211,8 @@ class Broker:
 
     def op_advance_clock(self, ms: int) -> int:
         """The broker's clock jumps forward: expiries, rollovers and sessions follow."""
-        if ms < 0:
-            raise OperatorError("the clock only moves forward")
+        if not 0 <= ms <= YEAR_MS:
+            raise OperatorError("the clock only moves forward, a year at most at a time")
         self.clock_offset_ms += ms
         return self.now_ms()
 

@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 DAY = 1440
 WEEK, MONTH = 32769, 49153  # TIMEFRAME_W1, _MN1
 FLAG_BID, FLAG_ASK = 2, 4
-MAX_TICKS = 2_000_000
+MAX_TICKS = 500_000  # of one answer, so that a broker for many does not stand still for one
 LONGEST = {WEEK: 7 * DAY, MONTH: 31 * DAY}
 
 

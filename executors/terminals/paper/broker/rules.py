@@ -4,6 +4,7 @@ Precedes: the engine's execution. Follows: the request as parsed. MT5's return c
 the server knows (sessions, busy orders, faults) is checked in `engine.py`.
 """
 
+import math
 from dataclasses import dataclass
 
 from executors.terminals.paper import constants as mt5
@@ -218,6 +219,8 @@ def _expiration(case: Case, server_s: int) -> int:
 
 
 def off_grid(price: float, instrument: Instrument) -> bool:
+    if not math.isfinite(price):
+        return True
     steps = price / instrument.step
     return abs(steps - round(steps)) > 1e-4
 
@@ -227,7 +230,8 @@ def _price(case: Case) -> int:
     if request.action == mt5.TRADE_ACTION_DEAL:
         # beyond the deviation is the server's matter: 10004
         needed = instrument.exemode in (REQUEST, INSTANT)
-        return mt5.TRADE_RETCODE_INVALID_PRICE if needed and not request.price > 0 else OK
+        sound = 0 < request.price < math.inf
+        return mt5.TRADE_RETCODE_INVALID_PRICE if needed and not sound else OK
     if request.action == mt5.TRADE_ACTION_PENDING:
         kind = request.type
     elif request.action == mt5.TRADE_ACTION_MODIFY and case.order is not None:

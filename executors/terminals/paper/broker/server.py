@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
             del buffer[:end]
             try:
                 method, arguments = json.loads(body)
-            except ValueError:
+            except (ValueError, TypeError):
                 self.transport.abort()
                 return
             self._server.ask(self, sequence, method, arguments)
@@ -100,7 +100,7 @@ class Server:
         if broker.faults.standing("outage", session.login_number, "", now_ms):
             connection.transport.abort()
             return
-        symbol = arguments[0][3] if method == "order_send" else ""
+        symbol = _symbol_of(arguments) if method == "order_send" else ""
         struck = broker.faults.strike(method, session.login_number, symbol, now_ms)
         if struck and self._fail(connection, sequence, struck):
             return
@@ -176,7 +176,7 @@ class Server:
             else:
                 value = operation(*arguments)
             body = wire.answer(sequence, 1, "Success", value)
-        except (OperatorError, FaultError, TypeError) as error:
+        except (OperatorError, FaultError, TypeError, ValueError, LookupError) as error:
             body = wire.answer(sequence, OPERATOR_FAILED, str(error), None)
         self._write(connection, body, False)
 
@@ -257,6 +257,12 @@ class Server:
         self._flush()
         for connection in list(self.connections):
             connection.transport.close()
+
+
+def _symbol_of(arguments: list[Any]) -> str:
+    """The symbol of an order_send, for faults that mean one; a malformed request fails later."""
+    row = arguments[0] if arguments else None
+    return str(row[3]) if isinstance(row, list) and len(row) > 3 else ""
 
 
 async def serve(options: Options, *, port_file: Path | None = None) -> None:

@@ -6,7 +6,7 @@ function needs, or raises `Refusal` with MetaTrader's last_error pair.
 
 from collections.abc import Callable
 from dataclasses import astuple, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import history, money, rules, views
@@ -14,7 +14,7 @@ from executors.terminals.paper.broker.broker import Broker
 from executors.terminals.paper.broker.engine import Staging
 from executors.terminals.paper.broker.faults import Fault
 from executors.terminals.paper.broker.market import HISTORY_START_MS
-from executors.terminals.paper.broker.model import Reply, Request
+from executors.terminals.paper.broker.model import Deal, Order, Reply, Request
 from executors.terminals.paper.broker.passwords import matches
 from executors.terminals.paper.broker.player import Track
 from executors.terminals.paper.broker.sessions import is_open
@@ -23,7 +23,9 @@ from executors.terminals.paper.broker.texts import text_of
 from executors.terminals.paper.dtypes import RATES
 from executors.terminals.paper.masks import selects
 
+Kept = TypeVar("Kept", Order, Deal)
 FAR_S = 2**31 - 1
+SET_BACK_MS = 3_600_000
 VERSIONS = "Terminal: Incompatible versions, please install the latest version of Terminal and Python module"
 TRADE_TICKS = 2
 MAX_ROWS = 5_000_000
@@ -337,7 +339,7 @@ class Session:
         elif position is not None:
             found = [item for item in book.deals.values() if item.position_id == position]
         else:
-            found = [item for item in book.deals.values() if first <= item.time_ms <= last]
+            found = _between(book.deals, lambda item: item.time_ms, first, last)
         return [views.deal_row(item, clock) for item in found if item.time_ms <= shown]
 
     # --- Trade -------------------------------------------------------------------------------------------------------
@@ -455,6 +457,19 @@ class Session:
         desk = self._desk(symbol)
         closed = self._stands("market_closed", symbol)
         return not closed and is_open(desk.instrument, desk.house.clock.to_server(self._broker.now_ms()))
+
+
+def _between(rows: dict[int, Kept], at: Callable[[Kept], int], first: int, last: int) -> list[Kept]:
+    """Rows of a time. They were kept as they happened, so the search goes back from the newest; a clock may have been
+    set back by less than an hour."""
+    found = []
+    for row in reversed(rows.values()):
+        time_ms = at(row)
+        if time_ms < first - SET_BACK_MS:
+            break
+        if first <= time_ms <= last:
+            found.append(row)
+    return found[::-1]
 
 
 def reply_row(reply: Reply) -> list[Any]:
