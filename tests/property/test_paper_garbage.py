@@ -36,7 +36,7 @@ METHODS = st.sampled_from(
      "history_deals", "calc_margin", "calc_profit", "symbols", "symbol_select", "login", "__init__", "nonsense",
      "admin.push", "admin.fault_add", "admin.deposit", "admin.quotes", "admin.records", "admin.nonsense"]
 )  # fmt: skip
-PROFILE = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+PROFILE = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

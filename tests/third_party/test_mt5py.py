@@ -16,11 +16,14 @@ VERSION = "2.0.1"
 DIGEST = "739c007a0d7333b0b7149431017930133056925ae78cad5439c1ddf85a7403a7"
 MAGIC = "260001"
 
+pytestmark = pytest.mark.xdist_group("mt5py")  # one fetch
+
 
 @pytest.fixture(scope="session")
-def source(pytestconfig: pytest.Config) -> Path:
+def source(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked source distribution, fetched once through pip and checked."""
-    directory = Path(str(pytestconfig.cache.mkdir("mt5py")))
+    cache = getattr(pytestconfig, "cache", None)  # none with -p no:cacheprovider
+    directory = Path(str(cache.mkdir("mt5py"))) if cache else tmp_path_factory.mktemp("mt5py")
     archive = directory / f"mt5py-{VERSION}.tar.gz"
     if not archive.exists():
         command = [
