@@ -21,7 +21,9 @@ def machine() -> str:
     model = "unknown processor"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [row.partition(":")[2].strip() for row in cpuinfo.read_text().splitlines() if "model name" in row]
+        names = [
+            row.partition(":")[2].strip() for row in cpuinfo.read_text().splitlines() if "model name" in row
+        ]
         model = names[0] if names else platform.machine()
     load = os.getloadavg()[0]
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, load {load:.1f}"

@@ -24,7 +24,9 @@ ORDER_TYPES = (
 )
 
 
-def account_state(config: TerminalConfig, account: Account, status: TerminalStatus, now_ms: int) -> AccountState:
+def account_state(
+    config: TerminalConfig, account: Account, status: TerminalStatus, now_ms: int
+) -> AccountState:
     return AccountState(
         terminal_id=config.terminal_id,
         login=account.login,
