@@ -304,10 +304,14 @@ class Supervisor:
         except BaseException:  # whatever it is, this process must not go on as a second supervisor
             logger.exception("the executor of %s ended", config.terminal_id)
         finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
+            except OSError:
+                code = code or 1  # whoever read our output is gone; there is nobody to tell
+            finally:
+                os._exit(code)
 
     def _watch(self, child: Child, pid: int, *, ours: bool) -> None:
         try:
