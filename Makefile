@@ -4,10 +4,10 @@
 PYTHON ?= python3
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: installed help run stop status logs test chaos bench lint types fmt check
+.PHONY: installed help run stop status logs test chaos crash-points bench lint types fmt check
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- The platform on this machine ---
 run: install-run  ## install what is missing and start everything; Ctrl-C stops it (PORT, DATA_DIR)
@@ -28,7 +28,10 @@ test: install-test  ## install what the tests need and run all of them but chaos
 	@$(VENV)/python -m pytest -n 2 --dist loadgroup
 
 chaos: install-test  ## kill each process in turn during orders, then compare with the broker's ledger
-	@$(VENV)/python -m pytest tests/chaos -m chaos --timeout 1800
+	@$(VENV)/python -m pytest tests/chaos -m chaos --timeout 1800 --ignore tests/chaos/test_crash_points.py
+
+crash-points: install-test  ## kill at every labelled point of an order's path, CRASH_SEEDS times each (40; about an hour)
+	@$(VENV)/python -m pytest tests/chaos/test_crash_points.py -m chaos -s --timeout 3600
 
 bench: install-test  ## measure, and print the figures that docs/performance.md keeps
 	@for name in $$(grep -l __main__ bench/*.py | sed 's#bench/##; s#.py$$##'); do \
