@@ -52,18 +52,24 @@ class Stack:
         self._tokens: dict[str, str] = {}
 
     # --- starting and ending ---
-    def start(self) -> "Stack":
+    def start(self, stdin: int = subprocess.DEVNULL) -> "Stack":
         """Returns when `make run` would show its screen."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        bind_to_parent = die_with_parent(os.getpid())
+
+        def as_from_a_terminal() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+            bind_to_parent()
+
         with self.output.open("ab") as output:
             self.launcher = subprocess.Popen(
                 [sys.executable, "-m", "tradedist.running", "run"],
                 cwd=ROOT,
                 env=self.environment,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
-                preexec_fn=die_with_parent(os.getpid()),
+                preexec_fn=as_from_a_terminal,
             )
         until = time.monotonic() + START_LIMIT_S
         while not self.ready:

@@ -1,6 +1,7 @@
 """Makes a child process die with its parent. Standard library only: each process of `make run` passes through here.
 
-`python child.py COMMAND…` arranges it and becomes the command; the parent's pid is in TRADEDIST_SUPERVISORD_PID.
+`python child.py SIGNAL COMMAND…` arranges it and becomes the command; the parent's pid is in
+TRADEDIST_SUPERVISORD_PID.
 """
 
 import ctypes
@@ -30,8 +31,9 @@ def die_with_parent(parent: int, number: int = signal.SIGTERM) -> Callable[[], N
     return arrange
 
 
-def main(command: list[str]) -> None:
-    die_with_parent(int(os.environ[PARENT]))()
+def main(arguments: list[str]) -> None:
+    name, *command = arguments
+    die_with_parent(int(os.environ[PARENT]), signal.Signals[name])()
     os.execv(command[0], command)
 
 

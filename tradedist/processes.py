@@ -56,11 +56,13 @@ def of_run(data_dir: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == wanted:
+            if process.pid == os.getpid() or process.environ().get(MARK) != wanted:
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):  # ended meanwhile, or another user's
             continue
-    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+    return found
 
 
 def end(processes: Iterable[psutil.Process], grace_s: float) -> None:

@@ -30,6 +30,9 @@ class Program:
     # A process that ends sooner than this after its start is restarted with growing delays, else at once.
     start_s: int = 3
     stop_s: int = 10
+    # What the kernel sends it when the process manager was killed. The stores end then too, and a process that waits
+    # for them until it obeys would wait for ever: what has nothing to finish is killed.
+    orphaned: str = "SIGTERM"
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -65,18 +68,21 @@ def programs() -> list[Program]:
     found += [
         Program("web", _manage("run_web"), probes.web),
         Program("terminals", _manage("run_terminals"), probes.answers(settings.TERMINALS_METRICS_PORT), stop_s=15),
-        Program("feed", _manage("run_feed"), probes.answers(settings.FEED_METRICS_PORT)),
+        Program("feed", _manage("run_feed"), probes.answers(settings.FEED_METRICS_PORT), orphaned="SIGKILL"),
         Program(
             "housekeeping",
             _celery("worker", "--queues=housekeeping", "--pool=solo", "--hostname=housekeeping@%h",
                     "--without-gossip", "--without-mingle", "--heartbeat-interval=30", "--task-events"),
             probes.always,
+            orphaned="SIGKILL",
         ),
-        Program("beat", _celery("beat", f"--schedule={RUN / 'beat-schedule'}", "--pidfile="), probes.always),
+        Program("beat", _celery("beat", f"--schedule={RUN / 'beat-schedule'}", "--pidfile="), probes.always,
+                orphaned="SIGKILL"),
         Program(
             "flower",
             _celery("flower", *flower_options),
             probes.flower,
+            orphaned="SIGKILL",
             environment={"FLOWER_BASIC_AUTH": f"{probes.FLOWER_USER}:{settings.FLOWER_PASSWORD}"},
         ),
     ]  # fmt: skip
@@ -138,7 +144,7 @@ def write_configuration(found: list[Program]) -> Path:
 
 
 def _section(program: Program) -> str:
-    child = [sys.executable, "-I", "-S", str(settings.BASE_DIR / "tradedist" / "child.py")]
+    child = [sys.executable, "-I", "-S", str(settings.BASE_DIR / "tradedist" / "child.py"), program.orphaned]
     return (
         f"[program:{program.name}]\n"
         f"command={_plain(shlex.join([*child, *program.command]))}\n"

@@ -7,10 +7,10 @@ until every part is well, prints one screen, and stays in the foreground until i
 import argparse
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import TextIOWrapper
@@ -36,19 +36,54 @@ class Stopped(Exception):
     """The user asked to stop while it was starting."""
 
 
+class StopSignals:
+    """Ctrl-C, SIGTERM, the terminal closed: any of them, any number, at any moment.
+
+    Python runs a handler between two steps of whatever the main thread does, also inside another handler, so that it
+    may take no lock: a threading.Event would deadlock when a second signal comes at once.
+    """
+
+    def __init__(self) -> None:
+        self._seen = False
+        reader, self._writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(self._writer, False)
+        self._poll = select.poll()
+        self._poll.register(reader, select.POLLIN)
+
+    def listen(self) -> None:
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            return  # nohup: a closed terminal is meant to be survived
+        signal.signal(signal.SIGHUP, self._note)
+        if os.isatty(0):
+            # make is told of the hang-up and keeps it to itself, when no shell stands between it and the terminal.
+            self._poll.register(0, 0)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._seen = True
+
+    def wait(self, seconds: float) -> bool:
+        """True as soon as one has come."""
+        if not self._seen and self._poll.poll(seconds * 1000):
+            self._seen = True
+        return self._seen
+
+
 class Run:
     """One run of the platform, from the lock on its DATA_DIR to the end of its last process."""
 
     def __init__(self) -> None:
-        self.stopping = threading.Event()
+        self.stop_signals = StopSignals()
         self.programs = programs.programs()
         self.control = Control()
         self._lock: TextIOWrapper | None = None
         self._supervisord: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._stop)
+        self.stop_signals.listen()
         self._take_lock()
         ProcessId.own().write(LAUNCHER)
         code = 0
@@ -72,9 +107,6 @@ class Run:
             LAUNCHER.unlink(missing_ok=True)
             screen.say("Stopped. Nothing is left running.")
         return code
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping.set()
 
     def _take_lock(self) -> None:
         """Held by the kernel for as long as this process lives, however it ends."""
@@ -187,13 +219,13 @@ class Run:
                 self._pause(0.2)
 
     def _pause(self, seconds: float) -> None:
-        if self.stopping.wait(seconds):
+        if self.stop_signals.wait(seconds):
             raise Stopped
 
     def _watch(self) -> None:
         """Until told to stop. Says when a process was restarted; brings the process manager itself back."""
         before = self.control.states()
-        while not self.stopping.wait(1.0):
+        while not self.stop_signals.wait(1.0):
             assert self._supervisord is not None
             if self._supervisord.poll() is not None:
                 screen.say("The process manager ended; starting it and everything again …")

@@ -1,6 +1,7 @@
 """What `make run`, `make status` and `make stop` promise: one screen, nothing left behind, nothing done halfway."""
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -152,6 +153,17 @@ def test_ctrl_c_leaves_nothing_and_a_second_start_keeps_everything(stack: Stack)
     assert stack.processes() == []
 
 
+def test_a_closed_terminal_stops_it(stack: Stack) -> None:
+    """Also without SIGHUP: make, told of the hang-up, keeps it to itself when no shell stands between."""
+    master, slave = pty.openpty()
+    stack.start(stdin=slave)
+    os.close(slave)
+    os.close(master)
+    assert stack.launcher is not None
+    assert stack.launcher.wait(60) == 0
+    assert stack.processes() == []
+
+
 def test_a_killed_process_manager_is_brought_back_with_everything(stack: Stack) -> None:
     stack.start()
     manager = psutil.Process(stack.launcher_pid).children()[0]
@@ -167,12 +179,13 @@ def test_a_killed_process_manager_is_brought_back_with_everything(stack: Stack) 
 def test_a_killed_run_ends_by_itself(stack: Stack) -> None:
     stack.start()
     everything = stack.processes()
+    commands = {process.pid: process.cmdline() for process in everything}
     manager = psutil.Process(stack.launcher_pid).children()[0]
     os.kill(stack.launcher_pid, signal.SIGKILL)
     manager.kill()
     # Each of the others is told by the kernel that its parent is gone.
     _, alive = psutil.wait_procs(everything, timeout=30)
-    assert alive == []
+    assert [commands[process.pid] for process in alive] == []
     assert ports_are_free(stack)
 
 
