@@ -13,9 +13,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tradedist.child import die_with_parent
 from tradedist.embedded import EmbeddedValkey
 from tradedist.ports import free_block
-from tradedist.child import die_with_parent
 
 START_LIMIT_S = 10.0
 
