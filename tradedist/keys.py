@@ -37,7 +37,8 @@ ACCESS_VERSION = f"{PREFIX}:access:version"
 
 # --- RTRS: the result stream ---
 REPORTS = f"{PREFIX}:rtrs"  # stream; field `report`: messages.ExecutionReport as JSON
-REPORTS_EPOCH = f"{PREFIX}:rtrs:epoch"  # string: names the stream's life; another one makes clients' cursors void
+# string: names the stream's life; another one makes clients' cursors void
+REPORTS_EPOCH = f"{PREFIX}:rtrs:epoch"
 
 # --- RTS: the trade state, as each executor last read it from its terminal ---
 
@@ -57,8 +58,10 @@ def pending_orders(terminal_id: str) -> str:
     return f"{PREFIX}:rts:orders:{terminal_id}"
 
 
-RTS_CHANGES = f"{PREFIX}:rts:changes"  # channel: messages.TerminalUpdate as JSON, at each change and every 500 ms
-ACCOUNT_SNAPSHOTS = f"{PREFIX}:rts:snapshots"  # stream; field `account`: AccountState as JSON, every 5 minutes
+# channel: messages.TerminalUpdate as JSON, at each change and every 500 ms
+RTS_CHANGES = f"{PREFIX}:rts:changes"
+# stream; field `account`: AccountState as JSON, every 5 minutes
+ACCOUNT_SNAPSHOTS = f"{PREFIX}:rts:snapshots"
 
 # --- RIS: the instance state ---
 
@@ -77,7 +80,8 @@ CONFIGS = f"{PREFIX}:config"  # hash terminal_id -> messages.TerminalConfig as J
 CONFIG_VERSIONS = f"{PREFIX}:config:versions"  # hash terminal_id -> version (integer)
 # hash `global` | `terminal:<id>` -> ACTIVE | REDUCING | HALTED; `resumed:<id>` -> count of operators' resumes
 MODES = f"{PREFIX}:modes"
-CONFIG_CHANGES = f"{PREFIX}:config:changes"  # channel: terminal_id, `*` for modes, `access` for users and grants
+# channel: terminal_id, `*` for modes, `access` for users and grants
+CONFIG_CHANGES = f"{PREFIX}:config:changes"
 
 # --- Tick Redis ---
 SYMBOLS = f"{PREFIX}:symbols"  # hash symbol -> charts.messages.SymbolInfo as JSON
@@ -131,7 +135,8 @@ def candle_reply(request_id: str) -> str:
 FEED_SYMBOLS = f"{PREFIX}:feed:symbols"  # hash symbol -> JSON: unfinished candles to the tick
 FEED_SOURCES = f"{PREFIX}:feed:sources"  # hash terminal_id -> JSON: boot, sequence, replay window, priority
 FEED_BATCH = f"{PREFIX}:feed:batch"  # string: id of the last batch that was written
-FEED_HEARTBEAT = f"{PREFIX}:feed:heartbeat"  # string, 5 s: JSON with pid, time_ms, ticks_per_s, sources, symbols
+# string, 5 s: JSON with pid, time_ms, ticks_per_s, sources, symbols
+FEED_HEARTBEAT = f"{PREFIX}:feed:heartbeat"
 
 
 # --- Celery queues on the state Redis ---

@@ -34,9 +34,7 @@ SECRET_KEY = envsecret("SECRET_KEY", SECRETS_DIR)
 CREDENTIALS_KEY = envsecret("CREDENTIALS_KEY", SECRETS_DIR)  # seals the terminals' passwords
 WIRE_KEY = envsecret("WIRE_KEY", SECRETS_DIR)  # authenticates datagrams and frames between our processes
 REDIS_PASSWORD = envsecret("REDIS_PASSWORD", SECRETS_DIR)  # of the two embedded servers
-FLOWER_PASSWORD = envsecret(
-    "FLOWER_PASSWORD", SECRETS_DIR, lambda: secrets.token_urlsafe(12)
-)  # typed by people
+FLOWER_PASSWORD = envsecret("FLOWER_PASSWORD", SECRETS_DIR, lambda: secrets.token_urlsafe(12))  # typed
 SUPERVISOR_PASSWORD = envsecret("SUPERVISOR_PASSWORD", SECRETS_DIR)  # of the process manager of `make run`
 INSTALLATION_ID = envsecret("INSTALLATION_ID", SECRETS_DIR)  # part of every magic: never change it
 METRICS_TOKEN = envstr("METRICS_TOKEN")
