@@ -45,7 +45,8 @@ class LegRow:
     report_seq: int
     received_ms: int
     requests: list[RequestRow] = field(default_factory=list)
-    plan_kept: bool = field(default=False, compare=False)  # the journal has the plan as it is: it need not be written with each request
+    # the journal has the plan as it is: it need not be written with each request
+    plan_kept: bool = field(default=False, compare=False)
 
     @property
     def order_id(self) -> str:

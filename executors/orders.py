@@ -32,8 +32,11 @@ S = OrderState
 
 TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     S.QUEUED: frozenset({S.INTENT, S.DENIED, S.EXPIRED, S.CANCELLED}),
-    # INTENT repeats: each answered request of several is reported while the rest are under way
-    S.INTENT: frozenset({S.INTENT, S.PLACED, S.PARTIAL, S.FILLED, S.DONE, S.REJECTED, S.UNKNOWN}),
+    # INTENT repeats: each answered request of several is reported while the rest are under way. It ends NOT_EXECUTED
+    # when the only request of several that mattered was looked for in vain before the others were done.
+    S.INTENT: frozenset(
+        {S.INTENT, S.PLACED, S.PARTIAL, S.FILLED, S.DONE, S.REJECTED, S.UNKNOWN, S.NOT_EXECUTED}
+    ),
     # PLACED and PARTIAL become UNKNOWN only when the journal that knew their requests is lost (docs/adr)
     S.PLACED: frozenset({S.PLACED, S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.REJECTED, S.UNKNOWN}),
     S.PARTIAL: frozenset({S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.UNKNOWN}),

@@ -67,30 +67,36 @@ class Resolution:
         self._hold_foreign()
         self.execution.breaker.unknown(len(self.execution.unknown()))
 
-    def adopt_foreign(self, legs: Iterable[tuple[Leg, str, int]], last_seq: int = 0) -> None:
+    def adopt_foreign(self, legs: Iterable[tuple[Leg, str, int]], last_seq: int | None = None) -> None:
         """The journal is new or restored and Redis knows unsettled orders: each may have been sent by the lost one.
 
         They become UNKNOWN over the magics that can be computed; opens are held until all are resolved. `legs`: with
         state and report_seq as Redis has them. `last_seq`: the last leg_seq given out, read before `legs`; what this
-        journal doesn't know up to there is never run. All of it is one commit: a crash leaves it to be done again.
+        journal doesn't know up to there is never run (None: `legs` are single ones that came up later). All of it is one commit: a crash leaves it to be done again.
         """
         execution = self.execution
         before = len(self._foreign)
+        last_seen = last_seq or 0
         with execution.journal.together():
-            execution.journal.note_adopted(last_seq)
             for leg, state, report_seq in legs:
                 known = execution.open.get(leg.order_id)
                 if known is not None:
                     known.report_seq = max(known.report_seq, report_seq)
-                elif not execution.journal.knows(leg.order_id) and (not last_seq or leg.leg_seq <= last_seq):
+                elif not execution.journal.knows(leg.order_id) and (
+                    state != S.QUEUED or last_seq is None or leg.leg_seq <= last_seq
+                ):
                     self._adopt(leg, state, report_seq)
-            if last_seq:
+                    last_seen = max(last_seen, leg.leg_seq)
+            execution.journal.note_adopted(last_seen)
+            if last_seq is not None:
                 # a restored journal does not know what its open orders sent after it was copied
                 for row in list(execution.open.values()):
                     if not row.plan.get("foreign"):
                         self._doubt(row)
         execution.adopted_seq = execution.journal.adopted_seq()
-        execution.queue.drop_through(last_seq)
+        execution.queue.drop_through(last_seq or 0)
+        for name in execution.open:
+            execution.queue.drop(name)
         self._hold_foreign()
         execution.breaker.unknown(len(execution.unknown()))
         if len(self._foreign) > before:

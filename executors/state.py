@@ -173,6 +173,7 @@ class ExecutorStore:
             keys.UNSETTLED,
             keys.outbox(self.terminal_id),
             keys.SIGNALS,
+            keys.leg_seq(self.terminal_id),
         ]
         args: list[str | int] = [journal_id, epoch, "" if after is None else after]
         for item in reports:

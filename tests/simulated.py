@@ -108,11 +108,13 @@ class SimVenue:
         self.script: deque[Fault] = deque()
         self.default = FILL
         self.sends: list[TradeRequest] = []  # every order_send, whatever came of it
+        self.sent_at: dict[int, int] = {}  # magic → UTC ms of its order_send
         self.entries: list[Entry] = []  # what reached the server: the truth
         self.up = True  # the terminal process answers
         self.linked = True  # the terminal's connection to the trade server
         self.login = LOGIN
-        self.lag_ms = 0.0  # how long a fill is missing from positions and history
+        self.lag_ms = 0.0  # how long an order is missing from every list
+        self.deal_lag_ms = 0.0  # how long its deals and its position are missing after that
         self.hidden: set[int] = set()  # order tickets that queries do not show (a history still loading)
         self.failing: set[str] = set()  # queries that answer None
         self.before_send: Callable[[TradeRequest], None] = lambda request: None
@@ -132,6 +134,11 @@ class SimVenue:
         for action in ready:
             action()
 
+    def load_history(self, milliseconds: float) -> None:
+        """The terminal is connected again and knows what happened meanwhile, or before, only so much later."""
+        for entry in self.entries:
+            entry.seen_ms = max(entry.seen_ms, self.clock.mono + milliseconds)
+
     def pending(self) -> int:
         return len(self._due)
 
@@ -149,9 +156,16 @@ class SimVenue:
         entry = self._enter(request, 0, Decimal(lots), FILL)
         return entry.order.ticket
 
-    def executed(self, magic: int) -> Decimal:
+    def executed(self, magic: int, *, until_ms: float = float("inf")) -> Decimal:
+        """The truth: lots that were executed for a request."""
         return sum(
-            (deal.volume for entry in self.entries for deal in entry.deals if entry.magic == magic), ZERO
+            (
+                deal.volume
+                for entry in self.entries
+                for deal in entry.deals
+                if entry.magic == magic and deal.time_ms <= until_ms
+            ),
+            ZERO,
         )
 
     def broker_orders(self, magic: int) -> int:
@@ -198,11 +212,11 @@ class SimVenue:
         self._ask("tick")
         if symbol not in self.priced:
             return None
-        return Tick(symbol, Decimal("1.1000"), Decimal("1.1002"), ZERO, 0, self.clock.now_ms())
+        return Tick(symbol, Decimal("1.1000"), Decimal("1.1002"), ZERO, 0, self.clock.redis_ms())
 
     def positions(self) -> tuple[Position, ...]:
         self._ask("positions")
-        shown = {entry.order.ticket for entry in self._shown()}
+        shown = {entry.order.ticket for entry in self._shown(self.deal_lag_ms)}
         known = {entry.order.ticket for entry in self.entries}
         return tuple(item for item in self._open.values() if item.ticket in shown or item.ticket not in known)
 
@@ -221,7 +235,10 @@ class SimVenue:
     def history_deals(self, from_ms: int, to_ms: int) -> tuple[Deal, ...]:
         self._ask("history_deals")
         return tuple(
-            deal for entry in self._shown() for deal in entry.deals if from_ms <= deal.time_ms <= to_ms
+            deal
+            for entry in self._shown(self.deal_lag_ms)
+            for deal in entry.deals
+            if from_ms <= deal.time_ms <= to_ms
         )
 
     def rates(self, symbol: str, seconds: int, to_ms: int, count: int) -> tuple[Rate, ...]:
@@ -233,6 +250,7 @@ class SimVenue:
     def send(self, request: TradeRequest) -> SendReply:
         self.before_send(request)
         self.sends.append(request)
+        self.sent_at[request.magic] = self.clock.redis_ms()
         if not self.up:
             return SendReply(None, (-10004, "No IPC connection"))
         fault = self.script.popleft() if self.script else self.default
@@ -240,6 +258,8 @@ class SimVenue:
             return _reply(10031)
         if request.position and request.position not in self._open:
             return self._answer(_reply(10036), fault)
+        if request.position and request.volume > self._open[request.position].volume:
+            return self._answer(_reply(10038), fault)
         if not fault.executes:
             if fault.reply == 10010 or fault.working:
                 return self._answer(self._work(request), fault)
@@ -270,18 +290,19 @@ class SimVenue:
             raise TerminalError(name, (-1, "Terminal: Call failed"))
         self.happen()
 
-    def _shown(self) -> list[Entry]:
+    def _shown(self, more_ms: float = 0.0) -> list[Entry]:
         return [
             entry
             for entry in self.entries
-            if entry.seen_ms <= self.clock.mono and entry.order.ticket not in self.hidden
+            if entry.seen_ms + more_ms <= self.clock.mono and entry.order.ticket not in self.hidden
         ]
 
     def _answer(self, truth: SendReply, fault: Fault) -> SendReply:
         if isinstance(fault.reply, Exception):
-            raise fault.reply
-        if fault.reply == "truth":
-            return truth
+            raise type(fault.reply)(*fault.reply.args)  # a fresh one: a traceback grows with each raise
+        succeeded = truth.result is not None and truth.result.retcode in (PLACED, DONE, DONE_PARTIAL)
+        if fault.reply == "truth" or (fault.reply in ("no deal", PLACED) and not succeeded):
+            return truth  # a server may lose its answer, but it does not promise what it has refused
         if fault.reply == "no deal":
             order = truth.result.order if truth.result else 0
             return _reply(DONE, 0, order)
@@ -289,8 +310,11 @@ class SimVenue:
         return SendReply(None, (code, "simulated")) if code < 0 else _reply(code)
 
     def _late(self, request: TradeRequest, lots: Decimal, fault: Fault) -> None:
-        if not request.position or request.position in self._open:
+        held = self._open.get(request.position)
+        if not request.position or (held is not None and request.volume <= held.volume):
             self._enter(request, request.magic, lots, fault)
+        else:
+            self._refuse(request)  # the position has gone or shrunk meanwhile: the server ends the order
 
     def _enter(self, request: TradeRequest, magic: int, lots: Decimal, fault: Fault) -> Entry:
         """Executes `lots` of the request."""
@@ -302,7 +326,6 @@ class SimVenue:
             order = replace(order, magic=0)
         if request.position:
             held = self._open[request.position]
-            lots = min(lots, held.volume)
             if lots == held.volume:
                 del self._open[request.position]
             else:
@@ -311,7 +334,7 @@ class SimVenue:
         else:
             position_id, side = order.ticket, 0
             price = Decimal("1.1002") if request.type == 0 else Decimal("1.1000")
-            now = self.clock.now_ms()
+            now = self.clock.redis_ms()
             self._open[order.ticket] = Position(
                 order.ticket, order.ticket, request.symbol, request.type, order.magic, lots,
                 price, price, request.sl, request.tp, ZERO, ZERO, request.comment, now, now,
@@ -346,7 +369,7 @@ class SimVenue:
         self.entries.append(Entry(request.magic, replace(order, state=5), [], self.clock.mono + self.lag_ms))
 
     def _order(self, magic: int, symbol: str, kind: int, lots: Decimal, comment: str) -> Order:
-        now = self.clock.now_ms()
+        now = self.clock.redis_ms()
         return Order(
             next(self._tickets), symbol, kind, 1, magic, 0, 0, lots, lots, Decimal("1.1"), ZERO, ZERO, ZERO,
             1, 0, 0, comment, now, now,
@@ -358,7 +381,7 @@ class SimVenue:
         price = Decimal("1.1002") if order.type == 0 else Decimal("1.1000")
         return Deal(
             next(self._deals), order.ticket, position_id, order.symbol, order.type, entry, reason, order.magic, lots,
-            price, ZERO, ZERO, ZERO, ZERO, comment, self.clock.now_ms(),
+            price, ZERO, ZERO, ZERO, ZERO, comment, self.clock.redis_ms(),
         )  # fmt: skip
 
 

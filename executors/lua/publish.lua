@@ -1,6 +1,7 @@
 -- Merges a terminal's reports forward into RTSS and RTRS; what is known already changes nothing.
 --
--- KEYS  1 reports stream  2 instance  3 unsettled  4 outbox  5 signals index; then order and signal of each report
+-- KEYS  1 reports stream  2 instance  3 unsettled  4 outbox  5 signals index  6 leg counter; then order and signal of
+--       each report
 -- ARGV  1 journal_id  2 epoch  3 the position that was published before ("" = do not compare); then for each report:
 --       order_id, report_seq, state, settled (0/1), position, deadline_ms, report JSON, leg JSON
 -- Returns the number of reports that were new; or -1 - position, and nothing is written, when this store has only come
@@ -16,6 +17,9 @@ local ended = { FILLED = 1, DONE = 1, REJECTED = 1, DENIED = 1, EXPIRED = 1, CAN
 local function restore_signal(key, order_id, leg)
   local body = string.sub(leg, 11, string.find(leg, ',"digest":"', 1, true) - 1)
   local fields = cjson.decode(leg)
+  if fields.leg_seq > tonumber(redis.call('GET', KEYS[6]) or '0') then
+    redis.call('SET', KEYS[6], string.format('%.0f', fields.leg_seq))  -- no number is given out twice
+  end
   local signal = redis.call('HMGET', key, 'orders', 'partial')
   if not signal[1] then
     redis.call('HSET', key, 'body', body, 'digest', fields.digest, 'user_id', string.format('%.0f', fields.user_id),
@@ -29,8 +33,8 @@ end
 
 local fresh = 0
 local position = ARGV[3] ~= '' and ARGV[3] or string.format('%.0f', reached)
-for i = 0, (#KEYS - 5) / 2 - 1 do
-  local order_key = KEYS[6 + i * 2]
+for i = 0, (#KEYS - 6) / 2 - 1 do
+  local order_key = KEYS[7 + i * 2]
   local base = 4 + i * 8
   local order_id, seq, state = ARGV[base], tonumber(ARGV[base + 1]), ARGV[base + 2]
   local settled, deadline = ARGV[base + 3] == '1', ARGV[base + 5]
@@ -39,7 +43,7 @@ for i = 0, (#KEYS - 5) / 2 - 1 do
   if not known[1] then
     -- the store was rolled back behind this order: make its record again from the journal's leg
     redis.call('HSET', order_key, 'leg', ARGV[base + 7], 'overdue', '0')
-    restore_signal(KEYS[7 + i * 2], order_id, ARGV[base + 7])
+    restore_signal(KEYS[8 + i * 2], order_id, ARGV[base + 7])
   end
   -- a restored journal may count on from behind: what has ended here does not open again
   if not known[1] or (tonumber(known[1]) < seq and (settled or not ended[known[2]])) then

@@ -367,3 +367,14 @@ async def test_a_full_store_records_nothing_of_a_signal(make_valkey: Any) -> Non
     client.config_set("maxmemory", "64mb")
     assert store.publish("j1", 1, journaled(leg, S.INTENT)) == 1
     client.close()
+
+
+async def test_numbers_of_orders_that_were_made_again_are_not_given_out_twice(
+    signals: SignalStore, alpha: ExecutorStore, state_redis: Any
+) -> None:
+    for number in (1, 2, 3):
+        leg = first_leg(await accept(signals, signal(number)))
+    state_redis.flushdb()
+    alpha.publish("j1", 1, journaled(leg, S.FILLED))
+    assert alpha.last_leg_seq() == 3
+    assert first_leg(await accept(signals, signal(4))).leg_seq == 4

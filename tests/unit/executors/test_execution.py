@@ -517,6 +517,15 @@ def test_a_waiting_close_in_a_market_without_prices_ends_without_killing_the_exe
     assert last(machine, closed).code == Code.NO_PRICE
 
 
+def test_a_close_that_waited_and_whose_own_request_was_lost_is_not_executed(machine: Machine) -> None:
+    machine.venue.trade_by_hand()
+    machine.venue.script += [LOST_BEFORE, LOST_BEFORE]
+    machine.send(make_open(1))
+    closed = machine.send(make_close(2))
+    machine.until(lambda: not machine.execution.open)
+    assert machine.states(closed)[-2:] == ["INTENT", "NOT_EXECUTED"]
+
+
 # --- a terminal that does not answer ---
 
 
