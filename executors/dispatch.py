@@ -84,6 +84,8 @@ def describe(error: ValidationError) -> str:
     for fault in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
         where = ".".join(str(part) for part in fault["loc"] if part not in ("open", "close"))
         said = "there is no such field, leave it out" if fault["type"] == "extra_forbidden" else fault["msg"]
+        if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            where, said = "action", "give open or close"
         parts.append(f"{where}: {said}" if where else said)
     return "; ".join(parts)
 

@@ -109,6 +109,7 @@ def database_down(request: HttpRequest, error: DatabaseError) -> HttpResponse:
 
 
 def _fault(fault: Any) -> str:
-    # ("query", "query", "limit"): where it came from, the argument's name, the field
-    where = ".".join(str(part) for part in fault.get("loc", ())[2:])
+    # ("query", "limit") or ("query", "query", "limit"): where it came from, perhaps the argument's name, the field
+    parts = fault.get("loc", ())[1:]
+    where = ".".join(str(part) for part in (parts[1:] or parts))
     return f"{where}: {fault['msg']}" if where else str(fault["msg"])

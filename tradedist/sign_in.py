@@ -7,6 +7,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth import logout
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.forms import AuthenticationForm
@@ -15,11 +16,13 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse_lazy
+from django.views.generic import RedirectView
 
 from executors import audit
 from executors.configuration import access_changed
 from tradedist.addresses import client_address
 from tradedist.clock import monotonic_ms, now_ms
+from tradedist.http_errors import answer
 from tradedist.rates import Lockout
 
 WINDOW_MS = 15 * 60 * 1000
@@ -84,11 +87,28 @@ class SignIn(LoginView):
     authentication_form = SignInForm
     redirect_authenticated_user = True
 
+    def get_redirect_url(self) -> str:
+        """Back to where the user came from, but never to here again."""
+        url = super().get_redirect_url()
+        return "" if url.split("?")[0] == self.request.path else url
+
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         response = super().form_valid(form)
         self.request.session[SIGNED_IN] = now_ms()
         audit.append(self.request.user, "signed in", "session", address=client_address(self.request))
         return response
+
+
+class AdminSignIn(RedirectView):
+    """The admin sends here whoever may not see it. Who is signed in is told so: /login/ would send him straight back."""
+
+    pattern_name = "login"
+    query_string = True
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.user.is_authenticated and not admin.site.has_permission(request):
+            return answer(request, 403, "The admin is for admins. Sign out on the chart and in again as one.")
+        return super().get(request, *args, **kwargs)
 
 
 class SignOut(LogoutView):

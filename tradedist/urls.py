@@ -8,7 +8,7 @@ from django.views.generic import RedirectView
 import charts.views
 from tradedist.api import api
 from tradedist.metrics_view import metrics
-from tradedist.sign_in import ChangePassword, SignIn, SignOut
+from tradedist.sign_in import AdminSignIn, ChangePassword, SignIn, SignOut
 
 urlpatterns = [
     path("", charts.views.chart, name="chart"),
@@ -16,7 +16,7 @@ urlpatterns = [
     path("logout/", SignOut.as_view(), name="logout"),
     path("password/", ChangePassword.as_view(), name="change-password"),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}img/mark.svg")),
-    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
+    path("admin/login/", AdminSignIn.as_view()),
     path("admin/", admin.site.urls),
     path("api/", api.urls),
     path("metrics", metrics, name="metrics"),

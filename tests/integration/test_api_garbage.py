@@ -243,6 +243,21 @@ async def test_wrong_queries_are_refused(stage: Stage) -> None:
         assert len(error(response, 422, Code.INVALID)) < 1000, (path, query)
 
 
+async def test_the_parameter_at_fault_is_named(stage: Stage) -> None:
+    for query, said in (
+        ({"timeframe": "1m"}, "symbol: "),
+        ({"symbol": "EURUSD", "limit": "0"}, "limit: "),
+        ({"symbol": "EURUSD", "from": "x"}, "from: "),
+    ):
+        assert error(await stage.ted.get("/candles", **query), 422, Code.INVALID).startswith(said), query
+
+
+async def test_a_signal_without_an_action_is_told_what_to_give(stage: Stage) -> None:
+    for raw in (b"{}", changed("action", '"sell"')):
+        message = error(await stage.ted.post("/signals", raw), 422, Code.INVALID)
+        assert message == "action: give open or close"
+
+
 async def test_a_parameter_given_twice_is_refused(stage: Stage) -> None:
     for path in ("/signals?limit=5&limit=6", "/candles?symbol=EURUSD&symbol=USDJPY"):
         response = await stage.ted.client.get(f"/api{path}", headers=stage.ted.headers)

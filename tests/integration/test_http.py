@@ -281,6 +281,28 @@ def test_a_deactivated_user_is_out_at_once(world_sync: World) -> None:
     assert enter(Client(), "ted", PASSWORD).status_code == 200
 
 
+@pytest.mark.parametrize("username", ["ted", "vic"])
+def test_who_is_no_admin_is_told_so_by_the_admin(world_sync: World, username: str) -> None:
+    client = Client()
+    enter(client, username, PASSWORD)
+    response = client.get("/admin/", follow=True)
+    assert response.status_code == 403
+    assert b"The admin is for admins" in response.content
+
+
+def test_an_admin_and_a_stranger_pass_the_admins_sign_in(world_sync: World) -> None:
+    assert Client().get("/admin/", follow=True).redirect_chain[-1][0] == "/login/?next=%2Fadmin%2F"
+    client = Client()
+    enter(client, "ann", PASSWORD)
+    assert client.get("/admin/login/?next=/admin/", follow=True).status_code == 200
+
+
+def test_signing_in_never_leads_back_to_the_sign_in(world_sync: World) -> None:
+    client = Client()
+    enter(client, "ted", PASSWORD)
+    assert client.get("/login/?next=/login/").url == "/"  # type: ignore[attr-defined]
+
+
 # --- Headers and the documentation ---
 
 
