@@ -205,7 +205,7 @@ class OrderSocket(LiveSocket):
             if self.hub.is_up("state"):  # the hub has not noticed: nothing would bring the snapshot
                 self.end(TRY_AGAIN_LATER, "the state store does not answer; connect again")
         else:
-            self.post_ahead(f'{{"type":"snapshot","cursor":"{cursor}",{snapshot[1:]}')
+            self.post_ahead(f'{{"cursor":"{cursor}",{snapshot[1:]}')
         finally:
             self.release()
 

@@ -63,7 +63,7 @@ def programs() -> list[Program]:
         "--max_tasks=10000",
         "--max_workers=1000",
         "--purge_offline_workers=3600",
-        "--tasks_columns=name,uuid,args,state,received,started,runtime,worker",
+        "--tasks_columns=name,uuid,state,result,received,started,runtime,worker",
     ]
     found += [
         Program("web", _manage("run_web"), probes.web),

@@ -87,7 +87,7 @@ class SignIn(LoginView):
     authentication_form = SignInForm
     redirect_authenticated_user = True
 
-    def get_redirect_url(self) -> str:
+    def get_redirect_url(self, request: HttpRequest | None = None) -> str:
         """Back to where the user came from, but never to here again."""
         url = super().get_redirect_url()
         return "" if url.split("?")[0] == self.request.path else url

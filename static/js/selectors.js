@@ -148,7 +148,7 @@ export function whyNoTrading(store) {
   const { user } = store;
   if (!user) return "";
   if (user.role === "viewer" || user.may_trade === false) {
-    return "You are signed in as a viewer: you see everything and send nothing. An administrator can make you a trader.";
+    return "You are signed in as a viewer: you see what you were granted and send nothing. An administrator can make you a trader.";
   }
   if (![...store.terminals.values()].some((terminal) => terminal.can_trade)) {
     return "You have no terminal to trade on. An administrator can grant you the right to trade on one.";

@@ -54,6 +54,12 @@ def test_a_server_of_the_operators_replaces_ours(
     assert port not in [name for name, *_ in programs.ports()]
 
 
+def test_flower_shows_what_became_of_each_order() -> None:
+    (flower,) = [program for program in programs.programs() if program.name == "flower"]
+    columns = next(part for part in " ".join(flower.command).split() if part.startswith("--tasks_columns="))
+    assert "result" in columns.split("=")[1].split(",")
+
+
 def test_odd_characters_reach_supervisord_as_they_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
