@@ -35,7 +35,7 @@ def valkey(url: str) -> Probe:
             with client:
                 client.ping()
         except redis.RedisError as error:
-            return f"does not answer: {error}"
+            return f"does not answer: {str(error).rstrip('.')}"
         return ""
 
     return probe

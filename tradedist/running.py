@@ -7,20 +7,19 @@ until every part is well, prints one screen, and stays in the foreground until i
 import argparse
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import TextIOWrapper
-from types import FrameType
 
-from tradedist import processes, programs, screen, settings, stores
+from tradedist import probes, processes, programs, screen, settings, stores
 from tradedist.child import die_with_parent
 from tradedist.control import Control
 from tradedist.ports import IN_USE, TCP, UDP, holder, trouble
 from tradedist.processes import ProcessId
+from tradedist.stopping import StopSignals
 
 LAUNCHER = programs.RUN / "launcher.json"
 READY = programs.RUN / "ready.json"  # there while every part is up; the tests wait for it
@@ -34,42 +33,6 @@ class CannotRun(Exception):
 
 class Stopped(Exception):
     """The user asked to stop while it was starting."""
-
-
-class StopSignals:
-    """Ctrl-C, SIGTERM, the terminal closed: any of them, any number, at any moment.
-
-    Python runs a handler between two steps of whatever the main thread does, also inside another handler, so that it
-    may take no lock: a threading.Event would deadlock when a second signal comes at once.
-    """
-
-    def __init__(self) -> None:
-        self._seen = False
-        reader, self._writer = os.pipe()
-        os.set_blocking(reader, False)
-        os.set_blocking(self._writer, False)
-        self._poll = select.poll()
-        self._poll.register(reader, select.POLLIN)
-
-    def listen(self) -> None:
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-            return  # nohup: a closed terminal is meant to be survived
-        signal.signal(signal.SIGHUP, self._note)
-        if os.isatty(0):
-            # make is told of the hang-up and keeps it to itself, when no shell stands between it and the terminal.
-            self._poll.register(0, 0)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._seen = True
-
-    def wait(self, seconds: float) -> bool:
-        """True as soon as one has come."""
-        if not self._seen and self._poll.poll(seconds * 1000):
-            self._seen = True
-        return self._seen
 
 
 class Run:
@@ -154,6 +117,7 @@ class Run:
         self._start_supervisord()
         screen.say("Preparing the database …")
         self._wait_for([program for program in self.programs if program.store], began)
+        self._wait_for_foreign_stores()
         self._prepare()
         screen.say(f"Starting {len(self.programs)} processes …")
         self.control.start_group("platform")
@@ -178,6 +142,18 @@ class Run:
                 raise CannotRun(f"The process manager did not start:\n{text}")
             self._pause(0.02)
 
+    def _wait_for_foreign_stores(self) -> None:
+        """Servers of the operator's own; they may be starting too."""
+        for name, ours, url in (
+            ("REDIS_STATE_URL", settings.EMBEDDED_STATE, settings.REDIS_STATE_URL),
+            ("REDIS_TICKS_URL", settings.EMBEDDED_TICKS, settings.REDIS_TICKS_URL),
+        ):
+            until = time.monotonic() + 15
+            while not ours and (wrong := probes.valkey(url)()):
+                if time.monotonic() > until:
+                    raise CannotRun(f"The server in {name} {wrong}. Start it, or correct {name}.")
+                self._pause(0.2)
+
     def _prepare(self) -> None:
         preparing = subprocess.Popen(
             [sys.executable, "-m", "tradedist.prepare"],
@@ -200,6 +176,8 @@ class Run:
 
     def _wait_for(self, wanted: list[programs.Program], began: float) -> None:
         """Until each of them runs and says that it is well."""
+        if not wanted:
+            return
         waiting = list(wanted)
         with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
             while True:
