@@ -240,6 +240,9 @@ class Link(threading.Thread):
             legs = self._store.unsettled_legs()
             self._adopting = self._claim = True
             self._emit(Foreign(legs, last_seq))
+        elif not journal_id:
+            # before the first order runs the store knows whose journal has run it, should its disk be lost
+            self._store.publish(self._journal_id, self.epoch, [], after=0)
         if self._first:
             self._emit(Compared())
         self._first = False

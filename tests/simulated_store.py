@@ -248,6 +248,8 @@ class Machine:
             last = self.store.last_leg_seq(name)
             self.resolution.adopt_foreign(self.store.unsettled_legs(name), last)
             self.store.publish(name, self.journal.journal_id, [])
+        elif not journal_id:
+            self.store.publish(name, self.journal.journal_id, [], 0)
         self.compared = True
         self.published = 0 if foreign or not journal_id else position
 

@@ -323,7 +323,14 @@ class OrderProtocol(RuleBasedStateMachine):
     def start(self) -> None:
         self.machine.start()
 
-    @precondition(lambda self: self.machine.running and self.machine.store.up and not self.behind)
+    @precondition(
+        lambda self: (
+            self.machine.running
+            and self.machine.store.up
+            and not self.behind
+            and self.legs.keys() <= self.machine.store.now.orders.keys()
+        )
+    )
     @rule()
     def the_journal_is_lost(self) -> None:
         """Its disk; together with a store that forgets, it would be beyond what can be healed."""
@@ -388,10 +395,10 @@ class OrderProtocol(RuleBasedStateMachine):
                 assert executed <= row.leg.signal.lots, f"{name} was executed {executed}"
             sent_at = [self.machine.venue.sent_at.get(item.magic, 0) for item in row.requests]
             assert all(at < row.leg.deadline_ms for at in sent_at), f"{name} was sent too late"
-            for item in row.requests:
-                if item.outcome is Outcome.NOT_EXECUTED:
+            for request in row.requests:
+                if request.outcome is Outcome.NOT_EXECUTED:
                     until = self.machine.clock.redis_ms() - SETTLE_MS
-                    seen = self.machine.venue.executed(item.magic, until_ms=until)
+                    seen = self.machine.venue.executed(request.magic, until_ms=until)
                     assert not seen, f"{name} was executed and is called NOT_EXECUTED"
             told = sum((item.filled_lots for item in row.requests), ZERO)
             assert told == row.filled_lots <= executed
@@ -455,7 +462,7 @@ def _holds(venue: Any, ticket: int) -> bool:
 
 
 def test_no_order_is_lost_or_doubled_whatever_happens() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         OrderProtocol,
         settings=settings(
             max_examples=EXAMPLES,

@@ -429,6 +429,16 @@ def test_a_leg_that_waited_before_the_adoption_is_not_run_after_it(machine: Mach
     assert machine.store.now.orders[name].state is OrderState.FILLED
 
 
+def test_the_very_first_order_is_safe_from_a_loss_before_its_first_report(machine: Machine) -> None:
+    machine.store.accept(make_open(1), [("sim-1", 1)])
+    machine.link()
+    machine.turn()  # executed, and nothing of it published
+    machine.lose_journal()
+    machine.heal()
+    assert len(machine.venue.sends) == 1
+    assert machine.row(make_leg(make_open(1), 1).order_id).state is OrderState.FILLED
+
+
 def test_legs_accepted_after_the_loss_run(machine: Machine) -> None:
     machine.send(make_open(1))
     machine.lose_journal()
