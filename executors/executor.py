@@ -36,7 +36,13 @@ from tradedist.clock import monotonic_ms, now_ms
 logger = logging.getLogger(__name__)
 
 RECONNECT_S = 5.0
-QUICK_S = (0.0, 0.5, 1.0, 1.5, 2.0)  # the first tries: a bridge or broker that restarts is back within a moment
+QUICK_S = (
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+)  # the first tries: a bridge or broker that restarts is back within a moment
 TRIES_BEFORE_ALARM = 3  # of the slow ones
 LOOK_MS = 500
 SYNC_AFTER_MS = 30

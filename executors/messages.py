@@ -175,7 +175,9 @@ class ExecutionReport(Message):
     side: Side | None = None
     lots: Number = Decimal(0)  # asked of the broker, after sizing; what the signal asked until then
     filled_lots: Number = Decimal(0)
-    price: Number | None = None  # volume-weighted over the fills so far; none when they are of several symbols
+    price: Number | None = (
+        None  # volume-weighted over the fills so far; none when they are of several symbols
+    )
     code: str = ""  # errors.Code when it was refused, denied or is unknown
     message: str = ""  # a sentence for people
     retcode: int | None = None  # MetaTrader's, of the last request

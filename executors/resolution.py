@@ -72,7 +72,8 @@ class Resolution:
 
         They become UNKNOWN over the magics that can be computed; opens are held until all are resolved. `legs`: with
         state and report_seq as Redis has them. `last_seq`: the last leg_seq given out, read before `legs`; what this
-        journal doesn't know up to there is never run (None: `legs` are single ones that came up later). All of it is one commit: a crash leaves it to be done again.
+        journal doesn't know up to there is never run (None: `legs` are single ones that came up later). All of it is
+        one commit: a crash leaves it to be done again.
         """
         execution = self.execution
         before = len(self._foreign)
