@@ -4,6 +4,7 @@ Precedes everything: the Makefile calls it with the machine's own Python. `insta
 requirements.txt and brings the page's npm packages; `install.py test` adds what the tests and checks need.
 """
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -103,8 +104,14 @@ def install_page() -> None:
 
 
 def install_browser() -> None:
-    if not any(shutil.which(name) for name in BROWSERS):
-        apt_install("chromium", purpose="Chromium (for the browser tests)")
+    """Debian's Chromium, and what Playwright's own Node is linked against, which a bare Debian does not have."""
+    missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
+    try:
+        ctypes.CDLL("libatomic.so.1")
+    except OSError:
+        missing.append("libatomic1")
+    if missing:
+        apt_install(*missing, purpose=f"{' and '.join(missing)} (for the browser tests)")
 
 
 def main(arguments: list[str]) -> int:
