@@ -42,6 +42,7 @@ class Listener(threading.Thread):
         self._selector = selectors.DefaultSelector()
         self._tcp, self._udp = self._bind(host)
         self._decoders: dict[socket.socket, StreamDecoder] = {}
+        self._proven: set[socket.socket] = set()  # connections that have brought an authentic leg
         self._stop_reader, self._stop_writer = socket.socketpair()
         for listening in (self._tcp, self._udp, self._stop_reader):
             listening.setblocking(False)
@@ -79,7 +80,7 @@ class Listener(threading.Thread):
                     self._read_datagrams()
                 elif ready is self._tcp:
                     self._accept()
-                elif isinstance(ready, socket.socket):
+                elif isinstance(ready, socket.socket) and ready in self._decoders:
                     self._read_stream(ready)
 
     def stop(self) -> None:
@@ -90,7 +91,7 @@ class Listener(threading.Thread):
         for _ in range(256):
             try:
                 raw = self._udp.recv(RECEIVE_BYTES)
-            except BlockingIOError:
+            except OSError:  # nothing more, or an error of the network's: neither may deafen the executor
                 return
             self._take(raw, "udp")
 
@@ -100,8 +101,12 @@ class Listener(threading.Thread):
         except OSError:
             return
         if len(self._decoders) >= CONNECTIONS:
-            connection.close()
-            return
+            # strangers must not keep senders out: the oldest connection that has brought nothing authentic goes
+            stranger = next((item for item in self._decoders if item not in self._proven), None)
+            if stranger is None:
+                connection.close()
+                return
+            self._drop(stranger)
         connection.setblocking(False)
         self._decoders[connection] = StreamDecoder(FRAME_MAX)
         self._selector.register(connection, selectors.EVENT_READ)
@@ -111,7 +116,8 @@ class Listener(threading.Thread):
             received = connection.recv(RECEIVE_BYTES)
             if received:
                 for raw in self._decoders[connection].feed(received):
-                    self._take(raw, "tcp")
+                    if self._take(raw, "tcp"):
+                        self._proven.add(connection)
                 return
         except BlockingIOError:
             return
@@ -119,11 +125,16 @@ class Listener(threading.Thread):
             self.refused += 1
         except OSError as error:
             logger.debug("a connection ended: %s", error)
+        self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
         del self._decoders[connection]
+        self._proven.discard(connection)
         connection.close()
 
-    def _take(self, raw: bytes, path: str) -> None:
+    def _take(self, raw: bytes, path: str) -> bool:
+        """Whether it was authentic."""
         try:
             frame: Frame = open_frame(raw, self._keyring)
             if frame.kind is not Kind.LEG or frame.sender != self.terminal_id:
@@ -131,9 +142,10 @@ class Listener(threading.Thread):
             leg = Leg.model_validate_json(frame.payload)
         except (WireError, ValidationError):
             self.refused += 1
-            return
+            return False
         reached("leg-heard")
         self._submit(leg, path)
+        return True
 
     def _close(self) -> None:
         for open_socket in (*self._decoders, self._tcp, self._udp, self._stop_reader, self._stop_writer):
