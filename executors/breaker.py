@@ -32,10 +32,19 @@ class Breaker:
         if self.max_rejections and len(self._rejected_at) >= self.max_rejections:
             self._rejections = True
 
+    def trip(self) -> None:
+        """It was tripped by rejections before a restart: an executor that was started again is no operator."""
+        self._rejections = True
+
     def resume(self) -> None:
         """An operator's act."""
         self._rejected_at.clear()
         self._rejections = False
+
+    @property
+    def until_resumed(self) -> bool:
+        """Whether only an operator releases it."""
+        return self._rejections
 
     @property
     def reason(self) -> str:

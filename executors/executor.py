@@ -117,6 +117,7 @@ class Executor(threading.Thread):
         self._due_ticks = 0.0
         self._due_look = 0.0
         self._drain_asked = 0
+        self._breaker_told = ""
         self._gap_asked = 0  # the highest number that waited when the outbox was asked for
         self._order_of_ticket: dict[int, str | None] = {}
 
@@ -201,6 +202,9 @@ class Executor(threading.Thread):
         self._resolution = Resolution(self._execution, alarm=self._alarm)
         reached("before-recover")
         self._resolution.recover()
+        if (tripped := self._journal.tripped()) is not None:
+            self._execution.breaker.trip()
+            self._resumed = tripped  # a resume while this executor was down counts
         reached("after-recover")
         self._ticker = Ticker(self._terminal, self.config)
         self._link.start()
@@ -220,6 +224,7 @@ class Executor(threading.Thread):
         if self._compared:  # a journal that was lost must not end what it may have sent
             self._execution.expire()
         self._run_orders()
+        self._tell_breaker()
         if (newest := self._execution.queue.newest()) > self._gap_asked:
             self._gap_asked, self._drain_asked = newest, self._link.ask_drain()
         now = monotonic_ms()
@@ -241,6 +246,17 @@ class Executor(threading.Thread):
                 self._execution.resume()
         except TerminalError as error:
             self._lost(error)
+
+    def _tell_breaker(self) -> None:
+        """An alarm when opens are held from now on, and a note that a restart does not forget."""
+        breaker = self._execution.breaker
+        if breaker.reason == self._breaker_told:
+            return
+        self._breaker_told = breaker.reason
+        if breaker.until_resumed and self._journal.tripped() is None:
+            self._journal.note_tripped(self._resumed or 0)
+        if breaker.reason:
+            self._alarm(breaker.reason)
 
     def _run_orders(self) -> None:
         """What is ready, for a while: account state and ticks must not starve under a stream of orders."""
@@ -287,6 +303,8 @@ class Executor(threading.Thread):
             case Arrival(leg, path):
                 reached("leg-arrived")
                 self._execution.arrive(leg, path)
+                if path == "celery":
+                    self._recall(leg.order_id)
             case Drained(legs, asked, whole):
                 for leg in legs:
                     self._execution.arrive(leg, "outbox")
@@ -307,6 +325,7 @@ class Executor(threading.Thread):
                 self._execution.mode = strictest(modes)
                 if self._resumed is not None and resumed > self._resumed:
                     self._execution.breaker.resume()
+                    self._journal.note_tripped(None)
                 self._resumed = resumed
             case RatesWish():
                 self._answer_rates(item)
@@ -417,16 +436,24 @@ class Executor(threading.Thread):
 
     # --- telling ---
 
+    def _recall(self, order_id: str) -> None:
+        """A Celery task waits for an order that was reported before this process began."""
+        if order_id not in self._latest and (report := self._journal.last_report(order_id)) is not None:
+            self._remember(report)
+
+    def _remember(self, report: ExecutionReport) -> None:
+        with self._settled_look:
+            self._latest[report.order_id] = report
+            self._latest.move_to_end(report.order_id)
+            while len(self._latest) > WATCHED:
+                self._latest.popitem(last=False)
+            self._settled_look.notify_all()
+
     def _reported(self, row: LegRow, report: ExecutionReport) -> None:
         self._progress.moved(
             settings.SEND_LIMIT_S
         )  # a close of many positions is many calls, each with its limit
-        with self._settled_look:
-            self._latest[row.order_id] = report
-            self._latest.move_to_end(row.order_id)
-            while len(self._latest) > WATCHED:
-                self._latest.popitem(last=False)
-            self._settled_look.notify_all()
+        self._remember(report)
         if (
             report.state is not OrderState.INTENT
         ):  # its answer follows; the link must not compete with the send

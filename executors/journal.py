@@ -21,7 +21,7 @@ SCHEMA_VERSION = "1"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (
     key   TEXT PRIMARY KEY,
-    value TEXT NOT NULL           -- journal_id, installation, terminal_id, schema_version, adopted_seq
+    value TEXT NOT NULL           -- journal_id, installation, terminal_id, schema_version, adopted_seq, tripped
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS legs (
@@ -203,11 +203,28 @@ class Journal:
         """Up to this leg_seq an earlier journal, now lost, may have run legs that this one does not know."""
         return int(self._meta("adopted_seq") or 0)
 
+    def last_report(self, order_id: str) -> ExecutionReport | None:
+        row = self._db.execute(
+            "SELECT report FROM reports WHERE order_id = ? ORDER BY report_seq DESC LIMIT 1", (order_id,)
+        ).fetchone()
+        return ExecutionReport.model_validate_json(row[0]) if row else None
+
+    def tripped(self) -> int | None:
+        """The count of operators' resumes at which the breaker was tripped by rejections; None when it is not."""
+        found = self._meta("tripped")
+        return int(found) if found else None
+
     # --- writing ------------------------------------------------------------------------------------------------
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """Everything that is written within is one commit."""
         return self._commit()
+
+    def note_tripped(self, resumed: int | None) -> None:
+        """See `tripped`; a restart does not release the breaker."""
+        with self._commit():
+            text = "" if resumed is None else str(resumed)
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('tripped', ?)", (text,))
 
     def note_adopted(self, leg_seq: int) -> None:
         """See `adopted_seq`. Never lowered."""

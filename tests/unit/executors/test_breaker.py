@@ -30,6 +30,16 @@ def test_rejections_within_a_minute_trip_until_an_operator_resumes() -> None:
     assert breaker.reason == ""
 
 
+def test_what_was_tripped_before_a_restart_is_released_by_an_operator_only() -> None:
+    breaker = Breaker(max_unknown=3, max_rejections=3)
+    breaker.trip()
+    breaker.unknown(0)
+    assert breaker.until_resumed
+    assert breaker.reason
+    breaker.resume()
+    assert not breaker.until_resumed
+
+
 def test_zero_switches_it_off() -> None:
     breaker = Breaker(max_unknown=0, max_rejections=0)
     for at in range(100):

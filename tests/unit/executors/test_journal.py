@@ -318,6 +318,28 @@ def test_what_is_written_together_is_there_together_or_not_at_all(
     assert reader.position() == 2
 
 
+def test_the_last_report_of_an_order_answers_for_it(opened: Opener) -> None:
+    journal = opened()
+    row = row_of(1)
+    assert journal.last_report(row.order_id) is None
+    for state in (S.INTENT, S.UNKNOWN):
+        journal.record(row, told(row, state))
+    report = journal.last_report(row.order_id)
+    assert report is not None
+    assert (report.state, report.report_seq) == (S.UNKNOWN, 2)
+
+
+def test_a_tripped_breaker_is_remembered_until_it_is_resumed(opened: Opener) -> None:
+    journal = opened()
+    assert journal.tripped() is None
+    journal.note_tripped(0)
+    journal.close()
+    journal = opened()
+    assert journal.tripped() == 0
+    journal.note_tripped(None)
+    assert journal.tripped() is None
+
+
 def test_the_number_of_a_lost_journal_is_kept_and_never_lowered(opened: Opener) -> None:
     journal = opened()
     assert journal.adopted_seq() == 0
