@@ -11,7 +11,8 @@ SIGNALS = f"{PREFIX}:rtss:signals"  # zset signal_id by accepted_ms: the list, n
 
 
 def signal(signal_id: str) -> str:
-    """hash: body (JSON as sent), digest, user_id, username, source, accepted_ms, deadline_ms, orders (JSON list)."""
+    """hash: body (JSON as sent), digest, user_id, username, source, accepted_ms, deadline_ms, orders (JSON list);
+    partial = 1 when an executor made it again after a rollback, until accept completes it."""
     return f"{PREFIX}:rtss:signal:{signal_id}"
 
 
