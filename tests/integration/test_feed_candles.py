@@ -32,6 +32,13 @@ SYMBOL = "EURUSD"
 MINUTE = 60_000
 
 
+@pytest.fixture(autouse=True)
+def _clear_of_the_minute() -> None:
+    """What is wanted and what is found are of one minute only when no minute begins between the two."""
+    if (left_ms := MINUTE - now_ms() % MINUTE) < 6_000:
+        time.sleep(left_ms / 1000 + 0.05)
+
+
 def ticks_between(from_ms: int, to_ms: int, every_ms: int = 7_000) -> list[SourceTick]:
     """A market that never rests: prices follow from the time, so that any two sources agree."""
     first = -(-from_ms // every_ms) * every_ms
