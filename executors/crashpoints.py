@@ -1,7 +1,8 @@
 """Labelled places at which the crash tests kill the process that comes by, by SIGKILL: no cleanup runs.
 
 Armed only by `CRASH_POINTS_FILE` in the environment, which no deployment sets. The file's first line names a point; the
-process that reaches it takes the line away and dies. Unarmed, a point costs one comparison.
+process that reaches it takes the line away and dies. A process with a name looks into that file with `.NAME` appended
+instead, so that one run can crash several at once. Unarmed, a point costs one comparison.
 """
 
 import os
@@ -47,6 +48,13 @@ POINTS = (
 )
 
 _file = os.environ.get("CRASH_POINTS_FILE")
+
+
+def belongs_to(name: str) -> None:
+    """This process, and what it forks, is armed by a file of its own."""
+    global _file
+    if _file is not None:
+        _file = f"{os.environ['CRASH_POINTS_FILE']}.{name}"
 
 
 def reached(label: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from celery import Celery
 from django.conf import settings
 
-from executors import runtime
+from executors import crashpoints, runtime
 from executors.credentials import CredentialError, unseal
 from executors.executor import Executor
 from executors.listener import Listener
@@ -85,6 +85,7 @@ def lock_holder(directory: Path) -> int | None:
 def main(app: Celery, config: TerminalConfig) -> int:
     """Run the terminal until SIGTERM; the process's exit code."""
     terminal_id = config.terminal_id
+    crashpoints.belongs_to(terminal_id)
     directory = directory_of(terminal_id)
     lock = TerminalLock(directory)
     if not lock.take():

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from executors import crashpoints
 from executors.supervisor import Supervisor
 from tradedist.celery import app
 
@@ -40,6 +41,7 @@ class Command(BaseCommand):
     help = "Run and watch the executors of every enabled terminal that is pinned to this host (HOST_ID)."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        crashpoints.belongs_to("terminals")
         supervisor = Supervisor(app, settings.HOST_ID)
         REGISTRY.register(ExecutorsCollector(supervisor))
         server, _thread = start_http_server(settings.TERMINALS_METRICS_PORT, addr="127.0.0.1")

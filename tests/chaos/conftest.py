@@ -1,0 +1,5 @@
+"""Thousands of requests are sent here; a line for each would hide what a run prints."""
+
+import logging
+
+logging.getLogger("httpx").setLevel(logging.WARNING)
