@@ -23,6 +23,7 @@ from executors.messages import SignalView
 from executors.models import Terminal
 from executors.orders import OrderState
 from executors.readmodel import SignalPage
+from executors.signals import in_words
 from tradedist import keys
 from tradedist.addresses import client_address
 from tradedist.clock import now_ms
@@ -119,16 +120,9 @@ def _pk(request: HttpRequest) -> int:
 
 def _shown(view: SignalView) -> dict[str, Any]:
     """With times as the template wants them, and the wish in one line."""
-    wish = view.signal
-    if wish.action == "open":
-        text = f"open {wish.side} {wish.lots.normalize():f} {wish.symbol}"
-    elif wish.position_ticket is not None:
-        text = f"close position {wish.position_ticket}"
-    else:
-        text = f"close {wish.symbol or 'everything'}"
     return {
         "signal_id": view.signal_id,
-        "text": text,
+        "text": in_words(view.signal),
         "user": view.user,
         "source": view.source,
         "accepted_at": _time(view.accepted_ms),

@@ -31,7 +31,9 @@ def check_redis_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register()
 def check_order_ages(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     too_long = [
-        name for name in ("MARKET_TTL_MS", "CLOSE_TTL_MS") if getattr(settings, name) > settings.MAX_TTL_MS
+        name
+        for name in ("MARKET_TTL_MS", "PENDING_TTL_MS", "CLOSE_TTL_MS")
+        if getattr(settings, name) > settings.MAX_TTL_MS
     ]
     if settings.MAX_TTL_MS > 86_400_000:
         too_long.append("MAX_TTL_MS")

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from executors.crashpoints import reached
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
-from executors.messages import SIGNAL, CloseSignal, Signal, SignalView
+from executors.messages import ACTIONS, SIGNAL, OpenSignal, Signal, SignalView
 from executors.state import Recorded, SignalStore, order_view
 from executors.target_cache import TargetCache
 from tradedist.clock import monotonic_ms, now_ms
@@ -82,16 +82,18 @@ def describe(error: ValidationError) -> str:
     """The first few faults as one sentence each, with where they are."""
     parts = []
     for fault in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
-        where = ".".join(str(part) for part in fault["loc"] if part not in ("open", "close"))
+        where = ".".join(str(part) for part in fault["loc"] if part not in ACTIONS)
         said = "there is no such field, leave it out" if fault["type"] == "extra_forbidden" else fault["msg"]
         if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            where, said = "action", "give open or close"
+            where, said = "action", f"give {', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}"
         parts.append(f"{where}: {said}" if where else said)
     return "; ".join(parts)
 
 
 def time_to_live(signal: Signal) -> int:
-    default = settings.CLOSE_TTL_MS if isinstance(signal, CloseSignal) else settings.MARKET_TTL_MS
+    default = settings.CLOSE_TTL_MS
+    if isinstance(signal, OpenSignal):
+        default = settings.PENDING_TTL_MS if signal.pending else settings.MARKET_TTL_MS
     ttl_ms = min(signal.ttl_ms or default, settings.MAX_TTL_MS)
     if signal.age_ms >= ttl_ms:
         raise Refused(

@@ -48,8 +48,17 @@ class Code(StrEnum):
     TERMINAL_DOWN = "TERMINAL_DOWN"
     SUPERSEDED = "SUPERSEDED"
     DIGEST_MISMATCH = "DIGEST_MISMATCH"
+    UNSUPPORTED = "UNSUPPORTED"  # this version's executor cannot do it
+    NO_TARGET = "NO_TARGET"  # nothing is there that the signal means
+    NETTING_ACCOUNT = "NETTING_ACCOUNT"
+    ORDER_TYPE_NOT_ALLOWED = "ORDER_TYPE_NOT_ALLOWED"
+    EXPIRATION_NOT_ALLOWED = "EXPIRATION_NOT_ALLOWED"
+    RAISES_RISK = "RAISES_RISK"  # refused while REDUCING
     # ends by the broker
     BROKER_REFUSED = "BROKER_REFUSED"
+    PARTLY_DONE = "PARTLY_DONE"  # of several positions or orders some could not be changed
+    PENDING_CANCELLED = "PENDING_CANCELLED"
+    PENDING_EXPIRED = "PENDING_EXPIRED"
     NOT_EXECUTED = "NOT_EXECUTED"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 

@@ -20,7 +20,15 @@ from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.journal import Journal
 from executors.lagging import LaggingPositions
 from executors.legs import ZERO, LegRow, RequestRow, made_by, position_tickets, unanswered
-from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, TerminalConfig
+from executors.messages import (
+    AnySignal,
+    CloseSignal,
+    ExecutionReport,
+    Leg,
+    Mode,
+    OpenSignal,
+    TerminalConfig,
+)
 from executors.orders import SETTLED, OrderState, Outcome, advance, fold, request_magic
 from executors.plans import (
     EXEMODE_MARKET,
@@ -195,7 +203,11 @@ class Execution:
         denial = check_mode(self.mode, opens=isinstance(signal, OpenSignal))
         if denial is not None:
             return denial
-        if not isinstance(signal, OpenSignal):
+        if _not_run_yet(signal):
+            return Denial(
+                Code.UNSUPPORTED, "This terminal's executor cannot do that yet. Update the host it runs on."
+            )
+        if isinstance(signal, CloseSignal):
             row.plan = {
                 "tickets": freeze_close(
                     signal, self.config, self._positions.read(self._positions.meant_by(signal))
@@ -210,6 +222,7 @@ class Execution:
             }
             row.wanted_lots = sum((Decimal(item[3]) for item in row.plan["tickets"]), ZERO)
             return None
+        assert isinstance(signal, OpenSignal)
         lots = admit_open(
             signal,
             terminal=self.terminal,
@@ -467,6 +480,14 @@ class Execution:
 
     def _trace(self, leg: Leg, path: str) -> Trace:
         return Trace.begin(leg.trace, path, self.clock.now_ms, self.clock.monotonic_ms)
+
+
+def _not_run_yet(signal: AnySignal) -> bool:
+    if isinstance(signal, OpenSignal):
+        return signal.pending or signal.trailing is not None or signal.break_even is not None
+    if isinstance(signal, CloseSignal):
+        return signal.opened_by is not None or signal.lots is not None or signal.fraction is not None
+    return True
 
 
 def new_row(leg: Leg, clock: Clock) -> LegRow:

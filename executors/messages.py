@@ -1,144 +1,99 @@
 """Pure: every order message that crosses a process, a socket or REST. One schema serves all of them.
 
-Decimals are JSON numbers for the outside (`public()`) and strings inside Redis, Celery and datagrams. Times are UTC
-milliseconds. Unknown fields are refused. Requests are lower-case, states upper-case.
+Follows: signals, which are part of it and may be imported from here. Decimals are JSON numbers for the outside
+(`public()`) and strings inside Redis, Celery and datagrams. Times are UTC milliseconds. Unknown fields are refused.
+Requests are lower-case, states upper-case.
 """
 
-import hashlib
-import re
+import json
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
-from uuid import UUID
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SerializationInfo,
-    StringConstraints,
-    TypeAdapter,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, TypeAdapter
 
 from executors.orders import OrderState, order_id
+from executors.signals import (
+    ACTIONS as ACTIONS,
+)
+from executors.signals import (
+    SIGNAL as SIGNAL,
+)
+from executors.signals import (
+    SLUG as SLUG,
+)
+from executors.signals import (
+    Action as Action,
+)
+from executors.signals import (
+    AnySignal as AnySignal,
+)
+from executors.signals import (
+    BreakEven as BreakEven,
+)
+from executors.signals import (
+    CancelSignal as CancelSignal,
+)
+from executors.signals import (
+    CloseBySignal as CloseBySignal,
+)
+from executors.signals import (
+    CloseSignal as CloseSignal,
+)
+from executors.signals import (
+    Level as Level,
+)
+from executors.signals import (
+    Message as Message,
+)
+from executors.signals import (
+    ModifySignal as ModifySignal,
+)
+from executors.signals import (
+    Number as Number,
+)
+from executors.signals import (
+    OpenSignal as OpenSignal,
+)
+from executors.signals import (
+    PositiveNumber as PositiveNumber,
+)
+from executors.signals import (
+    ProtectSignal as ProtectSignal,
+)
+from executors.signals import (
+    Side as Side,
+)
+from executors.signals import (
+    Signal as Signal,
+)
+from executors.signals import (
+    SignalId as SignalId,
+)
+from executors.signals import (
+    Slug as Slug,
+)
+from executors.signals import (
+    Symbol as Symbol,
+)
+from executors.signals import (
+    Targets as Targets,
+)
+from executors.signals import (
+    Trailing as Trailing,
+)
 
 MAX_MESSAGE_BYTES = 64 * 1024  # of any socket message or request body
 
-
-def _number(value: Decimal, info: SerializationInfo) -> float | str:
-    return float(value) if info.context and info.context.get("public") else format(value, "f")
-
-
-Number = Annotated[Decimal, PlainSerializer(_number, return_type=Any, when_used="json")]
-PositiveNumber = Annotated[
-    Decimal,
-    Field(gt=0, lt=Decimal("1e12"), max_digits=20, decimal_places=8, allow_inf_nan=False),
-    PlainSerializer(_number, return_type=Any, when_used="json"),
-]
-
-SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$")
-Slug = Annotated[str, StringConstraints(pattern=SLUG.pattern)]
-Symbol = Annotated[str, StringConstraints(min_length=1, max_length=29, pattern=r"^[A-Za-z0-9._#&+\-]+$")]
-SignalId = Annotated[str, StringConstraints(min_length=36, max_length=36)]
-Side = Literal["buy", "sell"]
 Mode = Literal["ACTIVE", "REDUCING", "HALTED"]
-
-
-class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def public(message: BaseModel) -> Any:
     """JSON-ready, for people and programs outside: decimals as numbers."""
-    import json
-
     return json.loads(public_json(message))
 
 
 def public_json(message: BaseModel) -> str:
     return message.model_dump_json(context={"public": True})
-
-
-# --- Signals: what a sender asks ---
-
-
-class Targets(Message):
-    """Groups and terminals to distribute to; the union, without doubles."""
-
-    groups: list[Slug] = Field(default_factory=list, max_length=100)
-    terminals: list[Slug] = Field(default_factory=list, max_length=1000)
-
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not self.groups and not self.terminals:
-            raise ValueError("name at least one group or terminal in targets")
-        return self
-
-
-class _Signal(Message):
-    signal_id: SignalId
-    targets: Targets
-    ttl_ms: int | None = Field(default=None, ge=100, le=86_400_000)
-    age_ms: int = Field(default=0, ge=0, le=86_400_000)
-
-    @field_validator("signal_id")
-    @classmethod
-    def _uuid(cls, value: str) -> str:
-        if str(UUID(value)) != value:
-            raise ValueError("signal_id must be a lower-case UUID with hyphens")
-        return value
-
-    def digest(self) -> str:
-        """SHA-256 of what is wished: the same for a repeated send, whose `age_ms` has grown."""
-        body = self.model_dump_json(exclude={"age_ms"}, exclude_none=True)
-        return hashlib.sha256(body.encode()).hexdigest()
-
-
-class OpenSignal(_Signal):
-    """Open a position on each target. Prices are in the symbol's quote currency, 0 or absent = none."""
-
-    action: Literal["open"] = "open"
-    symbol: Symbol
-    side: Side
-    order_type: Literal["market"] = "market"
-    lots: PositiveNumber
-    stop_loss: PositiveNumber | None = None
-    take_profit: PositiveNumber | None = None
-
-    @model_validator(mode="after")
-    def _sides(self) -> Self:
-        if self.stop_loss is not None and self.take_profit is not None:
-            below = self.stop_loss < self.take_profit
-            if below != (self.side == "buy"):
-                raise ValueError(
-                    "stop_loss must lie below take_profit for a buy and above it for a sell; exchange the two"
-                )
-        return self
-
-
-class CloseSignal(_Signal):
-    """Close positions: one by ticket on one terminal, those of a symbol, or all of them."""
-
-    action: Literal["close"] = "close"
-    position_ticket: int | None = Field(default=None, ge=1, lt=2**64)
-    symbol: Symbol | None = None
-    all: Literal[True] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if sum(item is not None for item in (self.position_ticket, self.symbol, self.all)) != 1:
-            raise ValueError("give exactly one of position_ticket, symbol or all: true")
-        if self.position_ticket is not None and (len(self.targets.terminals) != 1 or self.targets.groups):
-            raise ValueError(
-                "position_ticket belongs to one terminal: name exactly that one in targets.terminals"
-            )
-        return self
-
-
-Signal = Annotated[OpenSignal | CloseSignal, Field(discriminator="action")]
-SIGNAL: TypeAdapter[OpenSignal | CloseSignal] = TypeAdapter(Signal)
 
 
 class Leg(Message):
@@ -170,7 +125,7 @@ class ExecutionReport(Message):
     terminal_id: Slug
     report_seq: int = Field(ge=0)
     state: OrderState
-    action: Literal["open", "close"]
+    action: Action
     symbol: str = ""
     side: Side | None = None
     lots: Number = Decimal(0)  # asked of the broker, after sizing; what the signal asked until then
@@ -259,6 +214,10 @@ class PositionState(Message):
     magic: int
     order_id: str | None = None  # ours, when the position is known in the journal
     opened_ms: int
+    trailing: Trailing | None = None  # armed in the executor
+    break_even: BreakEven | None = None
+    protect_moves: int = 0  # how often the executor has moved its stop loss
+    protect_error: str = ""  # why the last move failed, or none is made
 
 
 class PendingOrderState(Message):
@@ -269,6 +228,8 @@ class PendingOrderState(Message):
     order_type: str
     lots: Number
     price: Number
+    limit_price: Number | None = None  # of a stop_limit
+    expires_ms: int | None = None  # None: until it is cancelled
     stop_loss: Number | None = None
     take_profit: Number | None = None
     magic: int

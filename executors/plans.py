@@ -55,6 +55,8 @@ def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) 
         return _step(
             row.requests, to_broker(config, signal.symbol), kind, row.wanted_lots, 0, config, min_lots
         )
+    if not isinstance(signal, CloseSignal):
+        return None
     by_position: dict[int, list[RequestRow]] = defaultdict(list)
     for item in row.requests:
         by_position[item.request["position"]].append(item)

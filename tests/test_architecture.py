@@ -25,6 +25,7 @@ PURE = {
     "executors.holdings",
     "executors.legs",
     "executors.messages",
+    "executors.signals",
     "executors.orders",
     "executors.plans",
     "executors.queueing",

@@ -60,6 +60,7 @@ PAPER_LATENCY_PERCENT = envint("PAPER_LATENCY_PERCENT", 0, high=10_000)  # of ea
 
 # --- Orders (times in milliseconds). docs/configuration.md says what each protects against ---
 MARKET_TTL_MS = envint("MARKET_TTL_MS", 5_000, low=100)
+PENDING_TTL_MS = envint("PENDING_TTL_MS", 60_000, low=100)
 CLOSE_TTL_MS = envint("CLOSE_TTL_MS", 86_400_000, low=100)
 MAX_TTL_MS = envint("MAX_TTL_MS", 86_400_000, low=100)
 ORDERS_PER_SECOND = envint("ORDERS_PER_SECOND", 10, low=1)  # accepted signals per user

@@ -255,7 +255,7 @@ async def test_the_parameter_at_fault_is_named(stage: Stage) -> None:
 async def test_a_signal_without_an_action_is_told_what_to_give(stage: Stage) -> None:
     for raw in (b"{}", changed("action", '"sell"')):
         message = error(await stage.ted.post("/signals", raw), 422, Code.INVALID)
-        assert message == "action: give open or close"
+        assert message == "action: give open, modify, close, cancel, close_by or protect"
 
 
 async def test_a_parameter_given_twice_is_refused(stage: Stage) -> None:
