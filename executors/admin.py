@@ -14,10 +14,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import path
 
 from executors import audit, configuration, modes, tokens
 from executors.admin_forms import NewUserForm, TerminalForm, UserForm, role_of
 from executors.admin_pages import global_switch, live_states, signal, signals
+from executors.admin_settlement import open_orders, settle
 from executors.admin_site import AuditedAdmin
 from executors.errors import Refused
 from executors.models import (
@@ -328,7 +330,23 @@ class GlobalModeAdmin(ReadOnlyAdmin):
 
 @admin.register(SignalRecord)
 class SignalRecordAdmin(ReadOnlyAdmin):
-    """Signals as the state Redis has them: this is no table."""
+    """Signals as the state Redis has them: this is no table. Below them, orders are settled by hand."""
+
+    def get_urls(self) -> list[Any]:
+        site = self.admin_site
+        own = [
+            path(
+                "settle/",
+                site.admin_view(lambda request: open_orders(request, site)),
+                name="executors_settle_list",
+            ),
+            path(
+                "settle/<str:order_id>/",
+                site.admin_view(lambda request, order_id: settle(request, site, order_id)),
+                name="executors_settle",
+            ),
+        ]
+        return own + super().get_urls()
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return signals(request, self.admin_site)

@@ -21,7 +21,7 @@ from executors import configuration, grants, modes, readmodel
 from executors.errors import Refused
 from executors.messages import SignalView
 from executors.models import Terminal
-from executors.orders import OrderState
+from executors.orders import SETTLED, OrderState
 from executors.readmodel import SignalPage
 from executors.signals import in_words
 from tradedist import keys
@@ -127,7 +127,10 @@ def _shown(view: SignalView) -> dict[str, Any]:
         "source": view.source,
         "accepted_at": _time(view.accepted_ms),
         "deadline_at": _time(view.deadline_ms),
-        "orders": [{"view": order, "reported_at": _time(order.report.time_ms)} for order in view.orders],
+        "orders": [
+            {"view": order, "reported_at": _time(order.report.time_ms), "open": order.state not in SETTLED}
+            for order in view.orders
+        ],
     }
 
 

@@ -61,6 +61,7 @@ class Code(StrEnum):
     PENDING_EXPIRED = "PENDING_EXPIRED"
     NOT_EXECUTED = "NOT_EXECUTED"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    SETTLED_BY_HAND = "SETTLED_BY_HAND"
 
 
 class TradedistError(Exception):

@@ -16,20 +16,31 @@ from pathlib import Path
 
 from django.conf import settings
 
+from executors.account_sync import AccountSync
 from executors.crashpoints import reached
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.execution import Execution
-from executors.holdings import account_state, pending_states, position_states
 from executors.journal import Journal, JournalReader
 from executors.legs import LegRow
-from executors.link import Compared, ConfigRead, Drained, Event, Foreign, InstanceFacts, Link, ModesRead
+from executors.link import (
+    Compared,
+    ConfigRead,
+    Drained,
+    Event,
+    Foreign,
+    InstanceFacts,
+    Link,
+    ModesRead,
+    SettlementsRead,
+)
 from executors.messages import ExecutionReport, InstanceStatus, Leg, TerminalConfig, TerminalUpdate
 from executors.orders import OrderState
 from executors.progress import Progress
 from executors.resolution import Resolution
+from executors.settling import Settling
 from executors.sizing import strictest
 from executors.symbols import to_broker
-from executors.terminals.base import Position, Rate, Terminal
+from executors.terminals.base import Rate, Terminal
 from executors.ticker import Ticker
 from tradedist.clock import monotonic_ms, now_ms
 
@@ -119,7 +130,6 @@ class Executor(threading.Thread):
         self._drain_asked = 0
         self._breaker_told = ""
         self._gap_asked = 0  # the highest number that waited when the outbox was asked for
-        self._order_of_ticket: dict[int, str | None] = {}
 
     # --- from any thread ---
 
@@ -200,6 +210,12 @@ class Executor(threading.Thread):
         )
         self._clock.link = self._link
         self._resolution = Resolution(self._execution, alarm=self._alarm)
+        self._settling = Settling(
+            self._execution, self._resolution, answer=self._link.answer, alarm=self._alarm
+        )
+        self._account_sync = AccountSync(
+            self._terminal, self._journal, self._facts, show=self._link.show, seen=self._resolution.adopt_late
+        )
         reached("before-recover")
         self._resolution.recover()
         if (tripped := self._journal.tripped()) is not None:
@@ -237,7 +253,8 @@ class Executor(threading.Thread):
                 self._ticker.poll()
                 self._due_ticks = now + settings.TICK_POLL_MS
             if now >= self._due_sync:
-                self._sync()
+                self._account_sync.run(self.config)
+                self._execution.specs.refresh(monotonic_ms())
                 self._sync_took_ms = monotonic_ms() - now
                 self._due_sync = now + max(settings.ACCOUNT_SYNC_MS, 10 * self._sync_took_ms)
             if now >= self._due_look and self._resolution.due():
@@ -317,8 +334,13 @@ class Executor(threading.Thread):
                 self._link.adopted()
             case Compared():
                 self._compared = True
+                self._settling.begin()
                 if self._ready:
                     self._resume()
+            case SettlementsRead(wishes):
+                self._settling.take(wishes)
+                if self._ready and self._compared:
+                    self._resume()  # a close may have waited for the order
             case ConfigRead(config):
                 self._configure(config)
             case ModesRead(modes, resumed):
@@ -396,43 +418,6 @@ class Executor(threading.Thread):
         self._status("DISCONNECTED", str(error))
         if self._tries == len(QUICK_S) + TRIES_BEFORE_ALARM:
             self._alarm(f"no connection after {self._tries} tries: {error}")
-
-    def _sync(self) -> None:
-        """Account, positions and orders as the terminal has them now."""
-        account = self._terminal.account()
-        if (account.login, account.server) != (self.config.login, self.config.server):
-            raise TerminalError("account_info", (-6, f"logged in as {account.login} at {account.server}"))
-        positions = self._terminal.positions()
-        orders = self._terminal.orders()
-        status = self._terminal.status()
-        now = now_ms()
-        self._resolution.adopt_late(positions)
-        self._execution.specs.refresh(monotonic_ms())
-        self._link.show(
-            TerminalUpdate(
-                terminal_id=self.config.terminal_id,
-                status=self._facts.status,
-                account=account_state(self.config, account, status, now),
-                positions=position_states(self.config, positions, self._orders_of(positions)),
-                pending_orders=pending_states(self.config, orders, self._order_of),
-                latency_us=self._facts.own_us or None,
-                broker_us=self._facts.broker_us or None,
-                last_error=self._facts.last_error,
-                time_ms=now,
-            )
-        )
-
-    def _orders_of(self, positions: tuple[Position, ...]) -> dict[int, str | None]:
-        """position_ticket → our order, remembered while the position is open."""
-        known = self._order_of_ticket
-        self._order_of_ticket = {
-            item.ticket: known[item.ticket] if item.ticket in known else self._order_of(item.magic)
-            for item in positions
-        }
-        return self._order_of_ticket
-
-    def _order_of(self, magic: int) -> str | None:
-        return self._journal.order_of_magic(magic) if magic else None
 
     # --- telling ---
 

@@ -6,6 +6,7 @@ every 50 ms to 1 s; the journal keeps what could not be published.
 """
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from executors.crashpoints import reached
 from executors.journal import JournalReader
 from executors.messages import Leg, TerminalConfig, TerminalUpdate
+from executors.settlement import Answer, Settlement, read_settlement
 from executors.state import ExecutorStore
 from tradedist import keys
 from tradedist.clock import monotonic_ms, now_ms
@@ -63,7 +65,12 @@ class ModesRead:
     resumed: int  # counts the operators' resumes
 
 
-Event = Drained | Foreign | Compared | ConfigRead | ModesRead
+@dataclass(frozen=True, slots=True)
+class SettlementsRead:
+    wishes: list[Settlement]
+
+
+Event = Drained | Foreign | Compared | ConfigRead | ModesRead | SettlementsRead
 
 
 @dataclass(slots=True)
@@ -124,6 +131,7 @@ class Link(threading.Thread):
         self._due = _Due()
         self._update: TerminalUpdate | None = None
         self._update_lock = threading.Lock()
+        self._answers: queue.SimpleQueue[tuple[Settlement, Answer]] = queue.SimpleQueue()
 
     # --- called by the executor's thread ---
 
@@ -137,6 +145,11 @@ class Link(threading.Thread):
             self._drain_wish += 1
             self._wake.set()
         return self._drain_wish
+
+    def answer(self, wish: Settlement, answer: Answer) -> None:
+        """What became of a settlement by hand. Lost with this process: then the wish is read, and answered, again."""
+        self._answers.put((wish, answer))
+        self._wake.set()
 
     def adopted(self) -> None:
         """What Foreign brought is in the journal. A crash before this tells of it again."""
@@ -200,7 +213,10 @@ class Link(threading.Thread):
                 self._measure_clock()
                 self._read_config()
             self._compare_first()
+        answers = self._answers.qsize()  # first: the reports of these are in the journal by now
         self._publish()
+        for _ in range(answers):  # after them, so that whoever reads "done" finds the order settled
+            self._store.answer(*self._answers.get())
         self._show()
         if now >= self._due.clock:
             self._measure_clock()
@@ -313,8 +329,12 @@ class Link(threading.Thread):
         pipe = self._store.redis.pipeline(transaction=False)
         pipe.hget(keys.CONFIG_VERSIONS, self.terminal_id)
         pipe.hmget(keys.MODES, ["global", f"terminal:{self.terminal_id}", f"resumed:{self.terminal_id}"])
-        version, modes = pipe.execute()
+        pipe.hvals(keys.settlements(self.terminal_id))
+        version, modes, wishes = pipe.execute()
         self._emit(ModesRead([mode for mode in modes[:2] if mode], int(modes[2] or 0)))
+        if wishes:
+            found = [read_settlement(text) for text in wishes]
+            self._emit(SettlementsRead([wish for wish in found if wish is not None]))
         if version is None or int(version) == self._facts.config_version:
             return
         text = cast(str | None, self._store.redis.hget(keys.CONFIGS, self.terminal_id))

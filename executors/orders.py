@@ -31,15 +31,28 @@ class OrderState(StrEnum):
 S = OrderState
 
 TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
-    S.QUEUED: frozenset({S.INTENT, S.DENIED, S.EXPIRED, S.CANCELLED}),
+    # MANUAL from QUEUED and INTENT: only of a terminal whose executor was stated to be dead (docs/adr)
+    S.QUEUED: frozenset({S.INTENT, S.DENIED, S.EXPIRED, S.CANCELLED, S.MANUAL}),
     # INTENT repeats: each answered request of several is reported while the rest are under way. It ends NOT_EXECUTED
     # when the only request of several that mattered was looked for in vain before the others were done.
     S.INTENT: frozenset(
-        {S.INTENT, S.PLACED, S.PARTIAL, S.FILLED, S.DONE, S.REJECTED, S.UNKNOWN, S.NOT_EXECUTED}
+        {
+            S.INTENT,
+            S.PLACED,
+            S.PARTIAL,
+            S.FILLED,
+            S.DONE,
+            S.REJECTED,
+            S.UNKNOWN,
+            S.NOT_EXECUTED,
+            S.MANUAL,
+        }
     ),
     # PLACED and PARTIAL become UNKNOWN only when the journal that knew their requests is lost (docs/adr)
-    S.PLACED: frozenset({S.PLACED, S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.REJECTED, S.UNKNOWN}),
-    S.PARTIAL: frozenset({S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.UNKNOWN}),
+    S.PLACED: frozenset(
+        {S.PLACED, S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.REJECTED, S.UNKNOWN, S.MANUAL}
+    ),
+    S.PARTIAL: frozenset({S.PARTIAL, S.FILLED, S.CANCELLED, S.EXPIRED, S.UNKNOWN, S.MANUAL}),
     # back to INTENT when the answer of one request of several is found and further ones follow (docs/adr)
     S.UNKNOWN: frozenset(
         {

@@ -240,6 +240,12 @@ class Resolution:
                 f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it"
             )
 
+    def recount(self) -> None:
+        """An order was ended by hand: what waited for it, or was held because of it, may go on."""
+        self._trackers = {key: item for key, item in self._trackers.items() if key[0] in self.execution.open}
+        self.execution.breaker.unknown(len(self.execution.unknown()))
+        self._hold_foreign()
+
     # --- resolving ---
 
     def _resolved(self, row: LegRow, request: RequestRow, found: Found) -> None:

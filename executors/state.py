@@ -19,11 +19,22 @@ from pydantic import ValidationError
 from executors.legs import JournalReport
 from executors.messages import ExecutionReport, Leg, OpenSignal, OrderView, Signal, SignalView
 from executors.orders import SETTLED, order_id
+from executors.settlement import Answer, Settlement
 from tradedist import keys
 
 logger = logging.getLogger(__name__)
 
 LUA = Path(__file__).parent / "lua"
+
+
+# KEYS settlements, answers  ARGV order_id, settlement_id, answer JSON. A wish that has replaced this one stays.
+ANSWER = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held or cjson.decode(held).settlement_id ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+redis.call('HDEL', KEYS[1], ARGV[1])
+return 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +169,7 @@ class ExecutorStore:
         self.redis = client
         self.terminal_id = terminal_id
         self._publish = client.register_script((LUA / "publish.lua").read_text())
+        self._answer = client.register_script(ANSWER)
 
     def publish(
         self, journal_id: str, epoch: int, reports: Sequence[JournalReport], after: int | None = None
@@ -228,6 +240,11 @@ class ExecutorStore:
             for text, state, seq in pipe.execute()
             if text is not None and (leg := read_leg(text)) is not None
         ]
+
+    def answer(self, wish: Settlement, answer: Answer) -> None:
+        """What became of a settlement by hand; the report of it is published before."""
+        names = [keys.settlements(self.terminal_id), keys.settlement_answers(self.terminal_id)]
+        self._answer(keys=names, args=[wish.order_id, wish.settlement_id, answer.model_dump_json()])
 
     def time_ms(self) -> int:
         seconds, micros = self.redis.time()

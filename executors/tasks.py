@@ -102,9 +102,18 @@ def snapshot_accounts() -> int:
 @shared_task(name="executors.tasks.publish_configuration")
 def publish_configuration() -> int:
     """Publishes the configuration again, should Redis have lost or missed it."""
-    from executors import configuration  # the only task that needs Django's tables
+    from executors import configuration  # needs Django's tables
 
     return configuration.publish_all().changed
+
+
+@shared_task(name="executors.tasks.note_settlements")
+def note_settlements() -> int:
+    """Puts the executors' answers to settlements by hand into the audit log."""
+    from executors import settlement_desk  # needs Django's tables
+
+    client = _state()
+    return settlement_desk.collect(client, cast(list[str], client.hkeys(keys.CONFIGS)))
 
 
 @shared_task(name="executors.tasks.clear_sessions")

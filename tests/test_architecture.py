@@ -32,6 +32,7 @@ PURE = {
     "executors.reconcile",
     "executors.reporting",
     "executors.retcodes",
+    "executors.settlement",
     "executors.sizing",
     "executors.symbols",
     "executors.terminals.base",

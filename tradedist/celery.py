@@ -59,6 +59,11 @@ app.conf.update(
             "schedule": 21_600.0,
             "options": {"expires": 3600},
         },
+        "note-settlements": {
+            "task": "executors.tasks.note_settlements",
+            "schedule": 30.0,
+            "options": {"expires": 30},
+        },
         "publish-configuration": {
             "task": "executors.tasks.publish_configuration",
             "schedule": 30.0,

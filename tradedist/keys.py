@@ -31,6 +31,16 @@ def leg_seq(terminal_id: str) -> str:
     return f"{PREFIX}:rtss:leg_seq:{terminal_id}"
 
 
+def settlements(terminal_id: str) -> str:
+    """hash order_id -> settlement.Settlement as JSON: what operators ask the terminal's executor to settle by hand."""
+    return f"{PREFIX}:rtss:settlements:{terminal_id}"
+
+
+def settlement_answers(terminal_id: str) -> str:
+    """hash order_id -> settlement.Answer as JSON: what the executor made of it, until it is in the audit log."""
+    return f"{PREFIX}:rtss:settlements:answers:{terminal_id}"
+
+
 UNSETTLED = f"{PREFIX}:rtss:unsettled"  # zset order_id by deadline_ms: what the expiry flag looks at
 
 # integer, rises with each change of users, roles, grants, groups and terminals: accept compares it

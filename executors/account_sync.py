@@ -1,0 +1,70 @@
+"""Account, positions and pending orders as the terminal has them now, shown to everyone.
+
+Precedes: the link writes them to RTS. Follows: the executor calls it between orders, in its one thread.
+"""
+
+from collections.abc import Callable
+
+from executors.errors import TerminalError
+from executors.holdings import account_state, pending_states, position_states
+from executors.journal import Journal
+from executors.link import InstanceFacts
+from executors.messages import TerminalConfig, TerminalUpdate
+from executors.terminals.base import Position, Terminal
+from tradedist.clock import now_ms
+
+
+class AccountSync:
+    """`show` hears what the terminal holds, `seen` its positions."""
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        journal: Journal,
+        facts: InstanceFacts,
+        *,
+        show: Callable[[TerminalUpdate], None],
+        seen: Callable[[tuple[Position, ...]], None],
+    ) -> None:
+        self._terminal = terminal
+        self._journal = journal
+        self._facts = facts
+        self._show = show
+        self._seen = seen
+        self._order_of_ticket: dict[int, str | None] = {}
+
+    def run(self, config: TerminalConfig) -> None:
+        """Raises TerminalError when a query fails, or another account is logged in."""
+        account = self._terminal.account()
+        if (account.login, account.server) != (config.login, config.server):
+            raise TerminalError("account_info", (-6, f"logged in as {account.login} at {account.server}"))
+        positions = self._terminal.positions()
+        orders = self._terminal.orders()
+        status = self._terminal.status()
+        now = now_ms()
+        self._seen(positions)
+        self._show(
+            TerminalUpdate(
+                terminal_id=config.terminal_id,
+                status=self._facts.status,
+                account=account_state(config, account, status, now),
+                positions=position_states(config, positions, self._orders_of(positions)),
+                pending_orders=pending_states(config, orders, self._order_of),
+                latency_us=self._facts.own_us or None,
+                broker_us=self._facts.broker_us or None,
+                last_error=self._facts.last_error,
+                time_ms=now,
+            )
+        )
+
+    def _orders_of(self, positions: tuple[Position, ...]) -> dict[int, str | None]:
+        """position_ticket → our order, remembered while the position is open."""
+        known = self._order_of_ticket
+        self._order_of_ticket = {
+            item.ticket: known[item.ticket] if item.ticket in known else self._order_of(item.magic)
+            for item in positions
+        }
+        return self._order_of_ticket
+
+    def _order_of(self, magic: int) -> str | None:
+        return self._journal.order_of_magic(magic) if magic else None
