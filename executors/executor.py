@@ -392,14 +392,13 @@ class Executor(threading.Thread):
         except TerminalError as error:
             self._lost(error)
             return
-        if (identity.login, identity.server) != (self.config.login, self.config.server):
+        if stranger := identity.stranger(self.config.login, self.config.server):
             self._terminal.disconnect()
+            self._tries += 1
             self._due_connect = monotonic_ms() + RECONNECT_S * 1000
-            self._status(
-                "FAILED",
-                f"the terminal is logged in as {identity.login} at {identity.server},"
-                f" not {self.config.login} at {self.config.server}",
-            )
+            self._status("FAILED", stranger)
+            if self._tries == TRIES_BEFORE_ALARM:
+                self._alarm(f"nothing is traded here after {self._tries} tries: {stranger}")
             return
         self._ready = True
         self._tries = 0

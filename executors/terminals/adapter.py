@@ -4,7 +4,9 @@ Precedes: the executor. Follows: `factory.py`, which chooses the module. Decimal
 inside; every number is cast, since MetaTrader refuses an int for a float and numpy's for an int; None becomes TerminalError.
 """
 
+import math
 import ntpath
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,14 +33,25 @@ TIMEFRAMES = {
     60: 1, 120: 2, 180: 3, 240: 4, 300: 5, 360: 6, 600: 10, 720: 12, 900: 15, 1200: 20, 1800: 30, 3600: 16385,
     7200: 16386, 10800: 16387, 14400: 16388, 21600: 16390, 28800: 16392, 43200: 16396, 86400: 16408, 604800: 32769,
 }  # fmt: skip
+NOT_CONNECTED = -10004
 NOT_FOUND = frozenset({-1, -4})  # symbol calls answer so for what they do not know
 LOST = frozenset({-10000, -10001, -10002, -10003, -10004, -10005})
+IPC_TIMEOUT = -10005
+ATTACH_MS = 5_000  # for a terminal that is logged in already
+VERIFIED_FOR_S = 0.1  # a burst of orders asks once who is logged in
 LONGEST_COMMENT = 28  # 29 fit by the client's own check; some builds refuse the last
 
 
 def exact(value: float) -> Decimal:
-    """The shortest decimal that reads as this float: 0.1 and not 0.1000000000000000055."""
-    return Decimal(repr(float(value)))
+    """What this float was meant to be: 0.3 and not 0.30000000000000004, which terminals give. Fifteen digits are exact."""
+    return Decimal(f"{float(value):.15g}")
+
+
+def same_place(configured: str, said: str) -> bool:
+    """Does the terminal run where it was configured to? It names its folder, a configuration mostly the program in it;
+    Windows does not care for case, for the kind of slashes, or for one more at the end."""
+    wanted, is_at = (ntpath.normcase(ntpath.normpath(text.strip(' "'))) for text in (configured, said))
+    return is_at in (wanted, ntpath.dirname(wanted))
 
 
 class ModuleTerminal:
@@ -62,19 +75,34 @@ class ModuleTerminal:
         self._path = path
         self._clock = server_clock(server_timezone)
         self._connect_timeout_ms = connect_timeout_ms
+        self._verified_s = -math.inf  # when the account was last seen to be ours, on the monotonic clock
 
     # --- Connection --------------------------------------------------------------------------------------------------
 
     def connect(self) -> Identity:
-        """Initialize and log in. Raises TerminalUnavailable; may be called again after a loss."""
+        """Initialize and log in. Raises TerminalUnavailable; may be called again after a loss.
+
+        Some running terminals answer credentials with a timeout, again and again, and let themselves be attached to
+        without: then that is done, if our account is the one that they are logged in to.
+        """
         keywords: dict[str, Any] = {"timeout": self._connect_timeout_ms}
         if self._path:
             keywords["path"] = self._path
-        if self._login:
-            keywords |= {"login": self._login, "password": self._password, "server": self._server}
-        if not self._mt5.initialize(**keywords):
-            raise TerminalUnavailable("initialize", self._error())
+        credentials = {"login": self._login, "password": self._password, "server": self._server}
+        if not self._mt5.initialize(**keywords, **(credentials if self._login else {})):
+            error = self._error()
+            if error[0] != IPC_TIMEOUT or not self._login or not self._attached(keywords):
+                raise TerminalUnavailable("initialize", error)
         return self.identity()
+
+    def _attached(self, keywords: dict[str, Any]) -> bool:
+        if not self._mt5.initialize(**(keywords | {"timeout": min(ATTACH_MS, self._connect_timeout_ms)})):
+            return False
+        account = self._call("account_info")
+        if account is not None and (int(account.login), str(account.server)) == (self._login, self._server):
+            return True
+        self._mt5.shutdown()
+        return False
 
     def disconnect(self) -> None:
         self._mt5.shutdown()
@@ -83,12 +111,8 @@ class ModuleTerminal:
         """`path` is the configured one where the terminal says that it runs from there, else what it says."""
         account = self._one("account_info")
         said = str(self._one("terminal_info").path)
-        configured = self._path
-        same = configured and ntpath.normcase(said) in (
-            ntpath.normcase(configured),
-            ntpath.normcase(ntpath.dirname(configured)),
-        )
-        return Identity(int(account.login), str(account.server), configured if same else said)
+        same = not self._path or same_place(self._path, said)
+        return Identity(int(account.login), str(account.server), said, misplaced="" if same else self._path)
 
     def status(self) -> TerminalStatus:
         terminal, account = self._one("terminal_info"), self._one("account_info")
@@ -225,6 +249,9 @@ class ModuleTerminal:
         return SendReply(SendResult(int(row.retcode), 0, 0, zero, zero, zero, zero, str(row.comment), 0))
 
     def send(self, request: TradeRequest) -> SendReply:
+        """Nothing is sent while the terminal is logged in to another account: whoever switched it, this order is ours."""
+        if (stranger := self._stranger()) is not None:
+            return SendReply(None, stranger)
         row = self._call("order_send", self._request(request))
         if row is None:
             return SendReply(None, self._error())
@@ -241,6 +268,19 @@ class ModuleTerminal:
                 int(row.request_id),
             )
         )
+
+    def _stranger(self) -> tuple[int, str] | None:
+        """Why an order may not go out now, as a definite "not sent"; None when the account is ours."""
+        if not self._login or time.monotonic() - self._verified_s < VERIFIED_FOR_S:
+            return None
+        account = self._call("account_info")
+        if account is None:
+            code, text = self._error()
+            return NOT_CONNECTED, f"the account could not be verified before sending ({code}: {text})"
+        if int(account.login) != self._login:
+            return NOT_CONNECTED, f"the terminal is logged in as {account.login}, not {self._login}"
+        self._verified_s = time.monotonic()
+        return None
 
     def _request(self, request: TradeRequest) -> dict[str, Any]:
         """Only what is set: absent is zero to MetaTrader."""

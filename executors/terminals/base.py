@@ -22,7 +22,19 @@ class Identity:
 
     login: int
     server: str
-    path: str
+    path: str  # where the terminal says that it runs
+    misplaced: str = ""  # the configured path, when the terminal runs elsewhere
+
+    def stranger(self, login: int, server: str) -> str:
+        """Why this is not the terminal that was meant; empty when it is."""
+        if (self.login, self.server) != (login, server):
+            return f"the terminal is logged in as {self.login} at {self.server}, not {login} at {server}"
+        if self.misplaced:
+            return (
+                f"the terminal runs at {self.path}, not at {self.misplaced}:"
+                " correct the path, or close the other terminal"
+            )
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

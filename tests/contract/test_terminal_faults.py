@@ -1,5 +1,6 @@
 """Faults on command, numbered, as the paper module shows them: at a chosen order, at a rate, for a time."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_f24_what_is_named_may_be_gone_when_the_request_arrives(desk: Desk) -> N
 def test_f25_logins_fail_on_command(desk: Desk) -> None:
     for kind, code in (("auth_fail", -6), ("login_timeout", -10005), ("version_mismatch", -5)):
         desk.broker.fault(kind)
-        assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD) is False
+        assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=150) is False
         assert mt5.last_error()[0] == code
         desk.broker.oracle.clear_faults()
     assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD)
@@ -134,3 +135,66 @@ def test_f27_a_terminal_without_its_server_still_answers_from_its_cache(desk: De
     assert mt5.terminal_info().connected is False
     assert mt5.account_info().trade_allowed is False
     assert mt5.account_info().balance == 10_000.0
+
+
+def test_f28_a_login_that_nobody_answers_takes_the_clients_timeout(desk: Desk) -> None:
+    """Unless the trade server answers within it."""
+    desk.broker.fault("login_timeout")
+    started = time.monotonic()
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=400) is False
+    assert 0.35 < time.monotonic() - started < 5.0
+    assert mt5.last_error() == (-10005, "IPC timeout")
+    desk.broker.oracle.clear_faults()
+    desk.broker.fault("login_timeout", for_ms=300)
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=20_000) is True
+
+
+def test_f29_a_busy_pipe_keeps_initialize_waiting_whatever_its_timeout(desk: Desk) -> None:
+    desk.broker.fault("pipe_busy", login=Desk.last_login, for_ms=400)
+    started = time.monotonic()
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=50) is True
+    assert time.monotonic() - started > 0.3
+
+
+def test_f30_a_running_terminal_may_refuse_credentials_and_take_a_bare_attach(desk: Desk) -> None:
+    desk.broker.fault("relogin_timeout", login=Desk.last_login)
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=50) is False
+    assert mt5.last_error() == (-10005, "IPC timeout")
+    assert mt5.initialize(desk.broker.url) is True
+    assert mt5.account_info().login == Desk.last_login
+
+
+def test_f31_a_terminal_may_die_without_breaking_its_pipe(desk: Desk) -> None:
+    desk.broker.oracle.call("drop_connections", Desk.last_login, "stuck")
+    for _ in range(3):
+        assert mt5.order_send(BASE) is None
+        assert mt5.last_error() == (-10001, "IPC send failed")
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD) is True
+    assert mt5.order_send(BASE).retcode == DONE
+
+
+def test_f32_another_threads_call_may_overwrite_the_last_error(desk: Desk) -> None:
+    desk.broker.fault("last_error_race", login=Desk.last_login, at=1)
+    assert mt5.order_send(BASE) is None
+    assert mt5.last_error() == (1, "Success")
+    assert mt5.positions_total() == 1
+
+
+def test_f33_spreads_widen_and_set_off_what_they_touch(desk: Desk) -> None:
+    """As at rollover: the ask alone reaches a sell's stop."""
+    desk.deal(1, sl=1.1005)
+    desk.broker.fault("wide_spread", symbol="EURUSD", value=60)
+    desk.price(1.10000, 1.10010)
+    assert mt5.symbol_info_tick("EURUSD").ask == 1.1007
+    assert mt5.positions_total() == 0
+    assert desk.trades()[-1].comment == "[sl 1.10050]"
+    desk.broker.oracle.clear_faults()
+    desk.price(1.10000, 1.10010)
+    assert mt5.symbol_info_tick("EURUSD").ask == 1.1001
+
+
+def test_f34_a_failed_initialize_has_the_packages_own_words(desk: Desk) -> None:
+    desk.broker.fault("error", method="initialize", value=-10003, at=1)
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD) is False
+    assert mt5.last_error() == (-10003, "IPC initialize failed, MetaTrader 5 x64 not found")
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD) is True

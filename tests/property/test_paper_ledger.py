@@ -151,11 +151,22 @@ class Machine(RuleBasedStateMachine):
             tp=round(bid + sign * above * point, digits),
         )  # fmt: skip
 
-    @rule(symbol=SYMBOLS, kind=st.integers(2, 7), lots=LOTS, offset=OFFSETS, filling=FILLINGS)
-    def pending(self, symbol: str, kind: int, lots: float, offset: int, filling: int) -> None:
+    def server_s(self) -> int:
+        return self.book.house.clock.to_server(self.broker.now_ms()) // 1000
+
+    @rule(
+        symbol=SYMBOLS, kind=st.integers(2, 7), lots=LOTS, offset=OFFSETS, filling=FILLINGS,
+        stop=st.sampled_from([0, 60, 400]), lives=st.sampled_from([0, 0, 1, 2, 3]),
+    )  # fmt: skip
+    def pending(
+        self, symbol: str, kind: int, lots: float, offset: int, filling: int, stop: int, lives: int
+    ) -> None:
         digits = 3 if symbol == "USDJPY" else 5
         price = round(self.quote(symbol).bid + offset * 10.0**-digits, digits)
         limit = round(price + (-20 if kind == 6 else 20) * 10.0**-digits, digits) if kind > 5 else 0.0
+        away = stop * 10.0**-digits * (1 if kind % 2 == 0 else -1)
+        base = limit or price
+        levels = {"sl": round(base - away, digits), "tp": round(base + away, digits)} if stop else {}
         self.send(
             action=5,
             symbol=symbol,
@@ -164,12 +175,15 @@ class Machine(RuleBasedStateMachine):
             price=price,
             stoplimit=limit,
             type_filling=filling,
+            type_time=lives,
+            expiration=self.server_s() + DAY_MS // 2000 if lives > 1 else 0,
             magic=2,
+            **levels,
         )
 
     @precondition(lambda self: self.book.orders)
-    @rule(pick=PICK, offset=OFFSETS, remove=st.booleans())
-    def change_order(self, pick: int, offset: int, remove: bool) -> None:
+    @rule(pick=PICK, offset=OFFSETS, remove=st.booleans(), lives=st.sampled_from([0, 1, 2]))
+    def change_order(self, pick: int, offset: int, remove: bool, lives: int) -> None:
         tickets = sorted(self.book.orders)
         order = self.book.orders[tickets[pick % len(tickets)]]
         if remove:
@@ -177,7 +191,10 @@ class Machine(RuleBasedStateMachine):
             return
         digits = 3 if order.symbol == "USDJPY" else 5
         price = round(self.quote(order.symbol).bid + offset * 10.0**-digits, digits)
-        self.send(action=7, order=order.ticket, price=price, stoplimit=order.price_stoplimit)
+        self.send(
+            action=7, order=order.ticket, price=price, stoplimit=order.price_stoplimit, type_time=lives,
+            expiration=self.server_s() + 3600 if lives == 2 else 0,
+        )  # fmt: skip
 
     @rule(feed=st.sampled_from(["EURUSD", "EURUSD", "USDJPY"]), points=st.integers(-400, 400))
     def tick(self, feed: str, points: int) -> None:
@@ -202,9 +219,23 @@ class Machine(RuleBasedStateMachine):
         self.broker.engine.triggers.run_late(self.broker.now_ms())
         self.housekeeping.run(self.broker.now_ms())
 
-    @rule(amount=st.sampled_from([500.0, -500.0, 12.34]))
-    def deposit(self, amount: float) -> None:
-        self.broker.op_deposit(LOGIN, amount)
+    @rule(minutes=st.sampled_from([1, 90]))
+    def while_passes(self, minutes: int) -> None:
+        """Orders with an hour to live end between days."""
+        self.offset_ms += minutes * 60_000
+        self.broker.clock_offset_ms = self.offset_ms
+        self.housekeeping.run(self.broker.now_ms())
+
+    @precondition(lambda self: self.book.positions)
+    @rule(pick=PICK)
+    def another_hand(self, pick: int) -> None:
+        """The broker's desk, or the owner's telephone, closes a position."""
+        tickets = sorted(self.book.positions)
+        self.broker.op_close_position(LOGIN, tickets[pick % len(tickets)])
+
+    @rule(amount=st.sampled_from([500.0, -500.0, 12.34]), credit=st.booleans())
+    def deposit(self, amount: float, credit: bool) -> None:
+        (self.broker.op_credit if credit else self.broker.op_deposit)(LOGIN, amount)
 
     @rule()
     def restart(self) -> None:

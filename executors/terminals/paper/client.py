@@ -95,16 +95,17 @@ def _close() -> None:
         _process.link = None
 
 
-def _credentials(keywords: dict[str, Any], login: int, server: str, password: str) -> tuple[int, str, str]:
+def _credentials(
+    keywords: dict[str, Any], login: int, server: str, password: str
+) -> tuple[int, str, str, int]:
     if "login" in keywords:
         login = take.keyword_int("login", keywords["login"])
     if "server" in keywords:
         server = take.keyword_text("server", keywords["server"], MAX_TEXT)
     if "password" in keywords:
         password = take.keyword_text("password", keywords["password"], MAX_TEXT)
-    if "timeout" in keywords:
-        take.keyword_int("timeout", keywords["timeout"], take.U32)
-    return login, server, password
+    timeout = take.keyword_int("timeout", keywords["timeout"], take.U32) if "timeout" in keywords else 0
+    return login, server, password, timeout
 
 
 def _initialize(arguments: Arguments, keywords: Keywords) -> bool:
@@ -117,7 +118,7 @@ def _initialize(arguments: Arguments, keywords: Keywords) -> bool:
         if not isinstance(path, str) or take.units(path) > MAX_PATH:
             raise Wrong("Invalid 1st unnamed argument")
     keywords = keywords or {}
-    login, server, password = _credentials(keywords, 0, "", "")
+    login, server, password, timeout = _credentials(keywords, 0, "", "")
     if "path" in keywords:
         path = take.keyword_text("path", keywords["path"], MAX_PATH)
     url = path if path.startswith("tcp://") else os.environ.get("PAPER_BROKER_URL", wire.DEFAULT_URL)
@@ -129,7 +130,7 @@ def _initialize(arguments: Arguments, keywords: Keywords) -> bool:
     except (OSError, ValueError):
         raise LinkError((-10003, NOT_FOUND_TEXT)) from None
     try:
-        _ask("login", login, password, server, path or DEFAULT_PATH)
+        _ask("initialize", login, password, server, path or DEFAULT_PATH, timeout)
     except LinkError:
         _close()
         raise
@@ -152,10 +153,10 @@ def _login(arguments: Arguments, keywords: Keywords) -> bool:
             password = value
         else:
             server = value
-    login, server, password = _credentials(keywords or {}, login, server, password)
+    login, server, password, timeout = _credentials(keywords or {}, login, server, password)
     if not login:
         raise Wrong(take.named("login"))
-    _ask("login", login, password, server, "")
+    _ask("login", login, password, server, "", timeout)
     return True
 
 

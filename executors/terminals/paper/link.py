@@ -85,7 +85,7 @@ class Link:
             raise LinkError(MISMATCH)
         code, text, value = wire.read_answer(body)
         if code != 1:
-            raise LinkError((code, text))
+            raise LinkError((1 if code == wire.RACED else code, text))
         return value
 
     def _receive(self, length: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 HEAD = struct.Struct("<II")  # length of the body, sequence number
 MAX_BODY = 256 * 1024 * 1024  # of an answer; questions are refused above MAX_QUESTION
 MAX_QUESTION = 1024 * 1024
+RACED = 0  # a failed call whose last_error another thread has overwritten with success
 JSON_ANSWER, BYTES_ANSWER = b"J", b"B"
 DEFAULT_URL = "tcp://127.0.0.1:8003"
 

@@ -22,6 +22,7 @@ from executors.terminals.paper.broker.state import Book, State
 
 CURRENCY_DIGITS = {"JPY": 0, "BTC": 8}
 MOST = 1e12  # of a price or a sum of money
+MAX_TERMINALS = 10_000  # whose login is remembered
 YEAR_MS = 366 * 86_400_000
 
 
@@ -53,12 +54,25 @@ class Broker:
         self.ledger = Ledger(options.directory)
         self.state = State(configuration, self.ledger, options.seed)
         self.engine = Engine(self.state, self.now_ms)
-        feeds = open_feeds(configuration, speed=options.speed, seed=options.seed)
-        self.player = Player(feeds, self.state.houses, self.now_ms(), self.engine.triggers.on_tick)
         self.faults = Faults(options.seed)
+        feeds = open_feeds(configuration, speed=options.speed, seed=options.seed)
+        self.player = Player(
+            feeds, self.state.houses, self.now_ms(), self.engine.triggers.on_tick, self._widened
+        )
         self.terminals: dict[str, tuple[int, str]] = {}  # path → what its terminal logged in last
         for book in self.state.books.values():
             self.state.revalue(book)
+
+    def _widened(self, symbol: str, at_ms: int) -> int:
+        fault = self.faults.standing("wide_spread", 0, symbol, at_ms)
+        return int(fault.value) if fault else 0
+
+    def note_terminal(self, path: str, login: int, password: str) -> None:
+        """What the terminal at this place is logged in to now; it keeps the password, as terminals do."""
+        self.terminals.pop(path, None)
+        while len(self.terminals) >= MAX_TERMINALS:
+            del self.terminals[next(iter(self.terminals))]
+        self.terminals[path] = (login, password)
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self.clock_offset_ms

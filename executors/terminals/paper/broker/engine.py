@@ -5,31 +5,18 @@ thread; each request is one transaction. What ticks set off is in `triggers.py`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import depth, fills, rules
 from executors.terminals.paper.broker.model import Deal, Order, Reply, Request
 from executors.terminals.paper.broker.rules import EXCHANGE, INSTANT, LIMITS, REQUEST, Case
 from executors.terminals.paper.broker.sessions import is_open
+from executors.terminals.paper.broker.staging import Staging
 from executors.terminals.paper.broker.state import BUY_TYPES, Book, State
 from executors.terminals.paper.broker.texts import text_of
 from executors.terminals.paper.broker.triggers import EXPERT, Triggers
 
 DONE, PARTLY, PLACED = mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_DONE_PARTIAL, mt5.TRADE_RETCODE_PLACED
-
-
-@dataclass(slots=True)
-class Staging:
-    """How one request is to be executed, where a fault or the broker's character bends it."""
-
-    retcode: int = 0  # refuse with this
-    fill_part: float = 1.0  # of the volume, IOC and RETURN; FOK is refused below 1
-    slip_points: float = 0.0  # against the client
-    blank: bool = False  # 10009 without deal, price and volume
-    placed: bool = False  # 10008, likewise
-    late_ms: int = 0  # the order is accepted, its fill comes so much later
-    race: bool = False  # the order or position that is named fills, or ends, just before
 
 
 class Engine:
@@ -43,11 +30,17 @@ class Engine:
         """Local refusals are all zero; the server's carry a request id and, on price matters, the prices."""
         reply = Reply(retcode, text_of(retcode))
         if server:
-            self.request_id += 1
-            reply.request_id = self.request_id
+            reply.request_id = self._next_request(case)
             if case is not None and retcode in (mt5.TRADE_RETCODE_REQUOTE, mt5.TRADE_RETCODE_PRICE_CHANGED):
                 reply.bid, reply.ask = case.desk.quote.bid, case.desk.quote.ask
         return reply
+
+    def _next_request(self, case: Case | None) -> int:
+        """Terminals count their requests, or draw numbers: both have been seen."""
+        if case is not None and case.book.house.personality.request_ids == "random":
+            return self.state.random.randint(1, 2**32 - 1)
+        self.request_id += 1
+        return self.request_id
 
     def send(self, book: Book, request: Request, switches: rules.Switches, staging: Staging) -> Reply:
         now_ms = self.clock()
@@ -85,9 +78,8 @@ class Engine:
             if len(book.sent_ms) >= limit:
                 return mt5.TRADE_RETCODE_TOO_MANY_REQUESTS
             book.sent_ms.append(now_ms)
-        if case.request.action != mt5.TRADE_ACTION_REMOVE and not is_open(
-            case.desk.instrument, house.clock.to_server(now_ms)
-        ):
+        removing = case.request.action == mt5.TRADE_ACTION_REMOVE and house.personality.remove_when_closed
+        if not removing and not is_open(case.desk.instrument, house.clock.to_server(now_ms)):
             return mt5.TRADE_RETCODE_MARKET_CLOSED
         if case.closing and case.position is not None and self._being_closed(case):
             return mt5.TRADE_RETCODE_CLOSE_ORDER_EXIST
@@ -115,7 +107,6 @@ class Engine:
 
     def _order(self, case: Case, now_ms: int, **more: object) -> Order:
         request = case.request
-        self.request_id += 1
         values = {
             "login": case.book.account.login,
             "ticket": self.state.next_order(),
@@ -138,7 +129,7 @@ class Engine:
             "expiration_s": request.expiration,
             "comment": fills.kept_comment(case.book.house.personality, request.comment),
             "setup_ms": now_ms,
-            "request": self.request_id,
+            "request": self._next_request(case),
         }
         return Order(**{**values, **more})  # type: ignore[arg-type]
 
@@ -164,7 +155,7 @@ class Engine:
             found = [(price, part)] if part else []
         filled = depth.total(found)
         if not filled or (filled < volume and request.type_filling == mt5.ORDER_FILLING_FOK):
-            reply = self.refusal(mt5.TRADE_RETCODE_REJECT, case)
+            reply = self.refusal(case.book.house.personality.no_liquidity, case)
             reply.request_id = order.request
             return reply
         # a netting account's position may end and turn between two levels: there each fill finds it anew
@@ -263,7 +254,7 @@ class Engine:
         assert case.position is not None
         case.position.sl, case.position.tp = case.request.sl, case.request.tp
         self.state.put_position(case.position)
-        return self._done()
+        return self._done(case)
 
     def _modify(self, case: Case, now_ms: int) -> Reply:
         order, request = case.order, case.request
@@ -272,16 +263,15 @@ class Engine:
         order.price_stoplimit = request.stoplimit
         order.type_time, order.expiration_s = request.type_time, self._expiration(case, now_ms)
         self.state.put_order(order)
-        return self._done(order.ticket)
+        return self._done(case, order.ticket)
 
     def _remove(self, case: Case, now_ms: int) -> Reply:
         assert case.order is not None
         self.triggers.end_order(case.book, case.order, mt5.ORDER_STATE_CANCELED, now_ms)
-        return self._done(case.order.ticket)
+        return self._done(case, case.order.ticket)
 
-    def _done(self, order_ticket: int = 0) -> Reply:
-        self.request_id += 1
-        return Reply(DONE, text_of(DONE), order=order_ticket, request_id=self.request_id)
+    def _done(self, case: Case, order_ticket: int = 0) -> Reply:
+        return Reply(DONE, text_of(DONE), order=order_ticket, request_id=self._next_request(case))
 
     def _close_by(self, case: Case, now_ms: int) -> Reply:
         """One order, two deals: the first at the second's open price with all the profit, the second with none."""

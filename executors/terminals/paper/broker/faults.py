@@ -29,6 +29,7 @@ OF_A_CALL = {
     "hang_after": "seconds without an answer after it was executed (3600)",
     "timeout": "unused: -10005 at once, nothing is executed",
     "error": "last_error code of a failed call (-1)",
+    "last_error_race": "unused: executed, no result, and last_error says Success, since another thread's call came between",
 }
 # kinds that hold as long as they stand
 STANDING = {
@@ -40,14 +41,18 @@ STANDING = {
     "no_connection": "unused: the terminal has no link to its server, 10031",
     "version_mismatch": "unused: logins fail with -5",
     "auth_fail": "unused: logins fail with -6",
-    "login_timeout": "unused: logins fail with -10005",
+    "login_timeout": "unused: logins fail with -10005 when the client's timeout is over",
+    "relogin_timeout": "unused: a running terminal does not take credentials, -10005; attaching without them works",
+    "pipe_busy": "unused: initialize waits without limit, since another client has the pipe",
     "history_lag": "ms before orders and deals are in the history (500)",
     "position_lag": "ms before a new position is seen (500)",
+    "wide_spread": "points that the ask is dearer from the next tick on, as at rollover or news, for every account (50)",
     "outage": "unused: connections are refused and cut",
 }
 DEFAULTS: dict[str, float] = {
     "reject": 10006, "partial": 0.5, "slippage": 10, "delay": 500, "slow_answer": 500, "ambiguous": 10012, "late_fill": 500,
     "hang": 3600, "hang_after": 3600, "error": -1, "history_lag": 500, "position_lag": 500,
+    "wide_spread": 50,
 }  # fmt: skip
 MAX_FAULTS = 1000
 
@@ -98,6 +103,8 @@ class Faults:
             raise FaultError(
                 "a fault takes kind, value, login, symbol, method, at, rate, times, for_ms"
             ) from None
+        if kind == "wide_spread" and fault.login:
+            raise FaultError("wide_spread is a matter of the market: leave login away")
         if not 0 <= fault.rate <= 1:
             raise FaultError(f"rate is a share from 0 to 1, not {fault.rate}")
         fault.until_ms = now_ms + int(for_ms) if for_ms else 0
@@ -140,6 +147,8 @@ class Faults:
         return struck
 
     def standing(self, kind: str, login: int, symbol: str, now_ms: int) -> Fault | None:
+        if not self._faults:
+            return None
         for fault in list(self._faults.values()):
             if fault.kind == kind and self._meant(fault, login, symbol, now_ms):
                 return fault

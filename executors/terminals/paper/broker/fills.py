@@ -82,7 +82,9 @@ def _deal(
     book: Book, desk: Desk, order: Order, position_id: int, side: int, entry: int,
     volume: float, price: float, at_ms: int, comment: str,
 ) -> Deal:  # fmt: skip
-    commission = -book.money(desk.instrument.commission * volume)
+    charged = book.house.personality.commission_on == "both" or entry == mt5.DEAL_ENTRY_IN
+    both_at_once = 2 if book.house.personality.commission_on == "in" else 1
+    commission = -book.money(desk.instrument.commission * volume * both_at_once) if charged else 0.0
     return Deal(
         order.login, 0, order.ticket, position_id, desk.instrument.name, side, entry, order.reason, order.magic,
         volume, price, 0.0, commission or 0.0, 0.0, 0.0, comment, at_ms,

@@ -18,6 +18,7 @@ from executors.terminals.paper.broker.market import (
 )
 from executors.terminals.paper.broker.player import Track
 from executors.terminals.paper.broker.state import Desk
+from executors.terminals.paper.broker.views import TRADE_FLAGS, traded
 from executors.terminals.paper.dtypes import RATES, TICKS
 
 Ints = NDArray[np.int64]
@@ -179,4 +180,11 @@ def ticks_rows(desk: Desk, found: Ticks, feed_point: float) -> NDArray[np.void]:
     changed_bid = np.diff(bid, prepend=0.0) != 0
     changed_ask = np.diff(ask, prepend=0.0) != 0
     rows["flags"] = FLAG_BID * changed_bid + FLAG_ASK * changed_ask
+    if traded(instrument):  # each quote is also a sale of the smallest volume into the bid
+        rows["last"], rows["volume"], rows["volume_real"] = (
+            bid,
+            int(instrument.volume_min),
+            instrument.volume_min,
+        )
+        rows["flags"] += TRADE_FLAGS
     return rows

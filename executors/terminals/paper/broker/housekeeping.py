@@ -8,6 +8,7 @@ from executors.terminals.paper.broker import fills, money
 from executors.terminals.paper.broker.broker import Broker
 from executors.terminals.paper.broker.model import Order, Position
 from executors.terminals.paper.broker.personalities import Instrument
+from executors.terminals.paper.broker.sessions import has_expired
 from executors.terminals.paper.broker.state import Book, Desk, House
 
 DAY_S = 86_400
@@ -32,10 +33,22 @@ class Housekeeping:
     # --- Expiry ------------------------------------------------------------------------------------------------------
 
     def _expire(self, house: House, server_s: int, now_ms: int) -> None:
+        comment = house.personality.expiry_comment or None
         for desk in house.desks.values():
+            ended = has_expired(desk.instrument, server_s * 1000)
             for book, order in list(desk.orders.values()):
-                if _is_over(order, server_s):
-                    self._triggers.end_order(book, order, mt5.ORDER_STATE_EXPIRED, now_ms)
+                if ended or _is_over(order, server_s):
+                    self._triggers.end_order(book, order, mt5.ORDER_STATE_EXPIRED, now_ms, comment)
+            if ended:
+                self._settle(desk, now_ms)
+
+    def _settle(self, desk: Desk, now_ms: int) -> None:
+        """A contract that has ended: its positions are closed at the last price."""
+        for book, position in list(desk.positions.values()):
+            price = desk.quote.bid if position.type == 0 else desk.quote.ask
+            self._triggers.close_out(
+                book, desk, position, price, now_ms, mt5.DEAL_REASON_CLIENT, "expiration"
+            )
 
     # --- The end of the server's day ---------------------------------------------------------------------------------
 

@@ -175,5 +175,6 @@ class Quote:
     low: float = 0.0
     ask_high: float = 0.0
     ask_low: float = 0.0
+    last: float = 0.0  # the newest trade, which is one at the bid
     open: float = 0.0
     day: int = 0

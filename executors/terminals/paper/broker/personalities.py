@@ -5,6 +5,7 @@ Precedes: the desks and every rule. Follows: the shipped file and, on top of it,
 
 import tomllib
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ class Instrument:
     commission: float = 0.0  # per lot and side, in the account's currency
     book_depth: int = 0  # levels a side; 0: endless at the top
     book_lots: float = 0.0  # on each level
+    starts: str = ""  # "2026-06-01 10:00" on the server's clock: not traded before; '' for always
+    expires: str = (
+        ""  # likewise: then orders expire, positions are settled at the last price, and trading ends
+    )
     closed_weekends: bool = False
     sessions: tuple[
         tuple[int, str, str], ...
@@ -71,6 +76,11 @@ class Instrument:
     @property
     def point(self) -> float:
         return round(10.0**-self.digits, 10)
+
+    @property
+    def by_last(self) -> bool:
+        """Stops and protective levels look at the last trade, not at the quote."""
+        return self.chart_mode == 1
 
     @property
     def step(self) -> float:
@@ -103,7 +113,10 @@ class Personality:
     negative_protection: bool = False
     comment_length: int = 31  # kept on orders, deals and positions
     comment_mode: str = "keep"  # keep, append, replace, empty
-    latency_ms: tuple[float, float] = (0.0, 0.0)  # uniform, times the broker's latency scale
+    latency_ms: tuple[float, float] = (0.0, 0.0)  # times the broker's latency scale
+    latency_shape: str = (
+        "uniform"  # from the first to the second; lognormal: they are the median and the 99th percentile
+    )
     slippage_points: float = 0.0  # of market execution, both ways
     requote_rate: float = 0.0
     rate_limit: int = 0  # requests a second; 0: none
@@ -114,6 +127,41 @@ class Personality:
     cold_history: bool = False  # the first request of a symbol's candles or ticks fails
     market_watch_strict: bool = False  # symbols must be selected first
     trade_mode: int = 0  # ACCOUNT_TRADE_MODE_*
+    scramble_reason: bool = False  # deals and orders say reasons that are not theirs
+    float_noise: bool = False  # volumes and prices one bit off, as 0.30000000000000004
+    # What no source settles: see docs/paper-broker.md
+    unknown_symbol: int = 10013
+    unknown_order: int = 10013
+    unknown_history: int = -1
+    unselected_tick: int = -4
+    api_off: int = -8
+    no_liquidity: int = 10006
+    boc_crossing: int = 10015
+    pending_filling: str = "mask"
+    reversed_range: str = "empty"
+    limit_improves: bool = True
+    history_by: str = "done"
+    history_inclusive: bool = True
+    profit_with_swap: bool = True
+    request_ids: str = "counter"
+    remove_when_closed: bool = True
+    commission_on: str = "both"
+    stop_out_comment: str = "[so {level:.2f}%]"
+    expiry_comment: str = ""
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "comment_mode": ("keep", "append", "replace", "empty"),
+    "latency_shape": ("uniform", "lognormal"),
+    "api_off": (-8, 10027),
+    "unknown_history": (-1, -2, -4),
+    "unselected_tick": (-1, -2, -4),
+    "pending_filling": ("mask", "return", "any"),
+    "reversed_range": ("empty", "none"),
+    "history_by": ("done", "setup"),
+    "request_ids": ("counter", "random"),
+    "commission_on": ("both", "in"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +233,24 @@ def _known(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
     names = {item.name for item in fields(kind)}
     if unknown := set(values) - names:
         raise ConfigurationError(f"{where}: unknown key {', '.join(sorted(unknown))}; correct or remove it")
+    for item in fields(kind):
+        if item.name not in values:
+            continue
+        value, wanted = values[item.name], item.type
+        if wanted is float and type(value) is int:
+            value = values[item.name] = float(value)
+        if wanted in (bool, int, float, str) and type(value) is not wanted:
+            raise ConfigurationError(f"{where}: {item.name} must be of type {wanted.__name__}, not {value!r}")
+        if item.name in CHOICES and value not in CHOICES[item.name]:
+            listed = ", ".join(map(str, CHOICES[item.name]))
+            raise ConfigurationError(f"{where}: {item.name} must be one of {listed}, not {value!r}")
+        if item.name in ("starts", "expires") and value:
+            try:
+                datetime.strptime(value, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+            except ValueError:
+                raise ConfigurationError(
+                    f"{where}: {item.name} must look like 2026-12-18 18:00, not {value!r}"
+                ) from None
     return values
 
 

@@ -52,9 +52,11 @@ class Player:
         houses: dict[str, House],
         now_ms: int,
         on_tick: Callable[[Desk, int], None],
+        widened: Callable[[str, int], int] = lambda symbol, at_ms: 0,
     ) -> None:
         self.tracks: dict[str, Track] = {}
         self._on_tick = on_tick
+        self._widened = widened  # points on top of a symbol's spread, now
         self._due: list[tuple[int, str]] = []
         self.played = 0  # ticks since the start
         desks: dict[str, list[Desk]] = {name: [] for name in feeds}
@@ -127,7 +129,10 @@ class Player:
     def _quote(self, feed: Feed, desk: Desk, at: int, bid_points: int, ask_points: int) -> None:
         quote = desk.quote
         bid, ask = prices(desk, bid_points, ask_points, feed.point)
+        if extra := self._widened(desk.instrument.name, at):
+            ask = round(ask + extra * desk.instrument.point, desk.instrument.digits)
         quote.bid, quote.ask, quote.time_ms = bid, ask, at
+        quote.last = bid
         day = desk.house.clock.to_server(at) // DAY_MS
         if day != quote.day:
             quote.day = day

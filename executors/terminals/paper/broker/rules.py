@@ -55,7 +55,7 @@ def resolve(book: Book, request: Request) -> tuple[int, Case | None]:
     if action in (mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE):
         order = book.orders.get(request.order)
         if order is None:
-            return mt5.TRADE_RETCODE_INVALID, None
+            return book.house.personality.unknown_order, None
         symbol = order.symbol
     elif action == mt5.TRADE_ACTION_CLOSE_BY:
         position, by = book.positions.get(request.position), book.positions.get(request.position_by)
@@ -81,7 +81,7 @@ def resolve(book: Book, request: Request) -> tuple[int, Case | None]:
             )
     desk = book.house.desks.get(symbol)
     if desk is None:
-        return mt5.TRADE_RETCODE_INVALID, None
+        return book.house.personality.unknown_symbol, None
     return OK, Case(book, desk, request, position, by, order)
 
 
@@ -198,8 +198,9 @@ def _filling(case: Case) -> int:
     if request.action == mt5.TRADE_ACTION_PENDING:
         if policy == mt5.ORDER_FILLING_BOC:
             allowed = bool(mask & model.FILL_BOC) and request.type in LIMITS | STOP_LIMITS
-        elif mode in (REQUEST, INSTANT):
-            allowed = True
+        else:
+            kept = case.book.house.personality.pending_filling
+            allowed = kept == "any" or (kept == "mask" and (allowed or mode in (REQUEST, INSTANT)))
         return OK if allowed or policy == mt5.ORDER_FILLING_RETURN else mt5.TRADE_RETCODE_INVALID_FILL
     return OK
 
@@ -249,7 +250,8 @@ def _price(case: Case) -> int:
             return OK  # marketable: it simply fills
         distance = market - price if buy else price - market
         if distance <= 0 or distance < gap:
-            return mt5.TRADE_RETCODE_INVALID_PRICE
+            crossing = request.type_filling == mt5.ORDER_FILLING_BOC
+            return case.book.house.personality.boc_crossing if crossing else mt5.TRADE_RETCODE_INVALID_PRICE
         return OK
     distance = price - market if buy else market - price
     if distance < gap or distance < -1e-9:

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import signal
 from pathlib import Path
@@ -20,15 +21,23 @@ from executors.terminals.paper.broker.faults import Fault, FaultError
 from executors.terminals.paper.broker.housekeeping import Housekeeping
 from executors.terminals.paper.broker.ledger import LedgerError
 from executors.terminals.paper.broker.personalities import ConfigurationError
-from executors.terminals.paper.broker.session import Refusal, Session
+from executors.terminals.paper.broker.session import Refusal, Session, Waits
 from executors.terminals.paper.broker.state import UnknownEntry
 from executors.terminals.servertime import UnknownTimezone
 
 log = logging.getLogger(__name__)
 HOUSEKEEPING_MS = 250
 MIN_PAUSE_S = 0.001
+PERCENTILE_99 = 2.326  # standard deviations above the median
 MAX_PAUSE_S = 0.1
 OPERATOR_FAILED = -2
+LOGIN_LOOK_S = 0.1  # a terminal that waits for its trade server, or for the pipe, looks so often
+SEND_FAILED = (-10001, "IPC send failed")
+FAILURES = {
+    -1: "Terminal: Call failed", -2: "Terminal: Invalid params", -3: "Terminal: Out of memory", -4: "Terminal: Not found",
+    -6: "Terminal: Authorization failed", -7: "Terminal: Unsupported function", -10000: "IPC call failed",
+    -10003: "IPC initialize failed, MetaTrader 5 x64 not found", -10004: "No IPC connection", -10005: "IPC timeout",
+}  # fmt: skip
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -41,6 +50,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.session = Session(server.broker)
         self.closed = False
+        self.stuck = False  # its terminal died without breaking the pipe: every call fails from now on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -97,6 +107,14 @@ class Server:
             self._administer(connection, sequence, method[6:], arguments)
             return
         session, now_ms = connection.session, broker.now_ms()
+        if connection.stuck:
+            self._write(connection, wire.answer(sequence, *SEND_FAILED, None), False)
+            return
+        asked_login = arguments[0] if method == "initialize" and arguments else 0
+        if method == "initialize" and broker.faults.standing("pipe_busy", asked_login, "", now_ms):
+            if not connection.closed:
+                self._loop.call_later(LOGIN_LOOK_S, self.ask, connection, sequence, method, arguments)
+            return
         if broker.faults.standing("outage", session.login_number, "", now_ms):
             connection.transport.abort()
             return
@@ -119,6 +137,9 @@ class Server:
         if not scale or book is None:
             return 0.0
         low, high = book.house.personality.latency_ms
+        if book.house.personality.latency_shape == "lognormal" and 0 < low < high:
+            spread = math.log(high / low) / PERCENTILE_99
+            return self.broker.state.random.lognormvariate(math.log(low), spread) * scale / 1000
         return self.broker.state.random.uniform(low, high) * scale / 1000
 
     def _fail(self, connection: Connection, sequence: int, struck: list[Fault]) -> bool:
@@ -133,15 +154,22 @@ class Server:
                 case "timeout":
                     self._write(connection, wire.answer(sequence, -10005, "IPC timeout", None), False)
                 case "error":
-                    text = "Terminal: Call failed" if fault.value == -1 else "Terminal: Invalid params"
-                    self._write(connection, wire.answer(sequence, int(fault.value), text, None), False)
+                    code = int(fault.value)
+                    text = FAILURES.get(code, FAILURES[-1])
+                    self._write(connection, wire.answer(sequence, code, text, None), False)
                 case _:
                     continue
             return True
         return False
 
     def _run(
-        self, connection: Connection, sequence: int, method: str, arguments: list[Any], struck: list[Fault]
+        self,
+        connection: Connection,
+        sequence: int,
+        method: str,
+        arguments: list[Any],
+        struck: list[Fault],
+        give_up_s: float = 0.0,
     ) -> None:
         handler = connection.session.handler(method)
         self.broker.player.advance(self.broker.now_ms())
@@ -150,6 +178,14 @@ class Server:
                 raise Refusal(-7, "Terminal: Unsupported function")
             value = handler(*arguments, struck) if method == "order_send" else handler(*arguments)
             body = wire.answer(sequence, 1, "Success", value)
+        except Waits as waits:
+            give_up_s = give_up_s or self._loop.time() + waits.timeout_ms / 1000
+            if self._loop.time() < give_up_s and not connection.closed:
+                pause_s = min(LOGIN_LOOK_S, give_up_s - self._loop.time())
+                again = (connection, sequence, method, arguments, struck, give_up_s)
+                self._loop.call_later(max(pause_s, MIN_PAUSE_S), self._run, *again)
+                return
+            body = wire.answer(sequence, waits.code, waits.text, None)
         except Refusal as refusal:
             body = wire.answer(sequence, refusal.code, refusal.text, None)
         except Exception:
@@ -157,6 +193,8 @@ class Server:
             body = wire.answer(sequence, -1, "Terminal: Call failed", None)
         kinds = {fault.kind: fault for fault in struck}
         cut = "lose_answer" in kinds
+        if "last_error_race" in kinds:
+            body = wire.answer(sequence, wire.RACED, "Success", None)
         if "double_answer" in kinds:
             body += body
         if late := kinds.get("slow_answer"):
@@ -180,15 +218,21 @@ class Server:
             body = wire.answer(sequence, OPERATOR_FAILED, str(error), None)
         self._write(connection, body, False)
 
-    def _drop(self, asker: Connection, login: int = 0) -> int:
-        """Terminals crash: their connections are cut. All of them, or one account's."""
+    def _drop(self, asker: Connection, login: int = 0, mode: str = "broken") -> int:
+        """Terminals crash: all of them, or one account's. `broken`: the pipes are cut, so that the next call fails with
+        -10001 or -10002 and later ones with -10004. `stuck`: every call fails with -10001, until initialize."""
+        if mode not in ("broken", "stuck"):
+            raise OperatorError(f"a terminal crashes with its pipe broken or stuck, not {mode!r}")
         hit = [
             item
             for item in self.connections
             if item is not asker and item.session.login_number and login in (0, item.session.login_number)
         ]
         for item in hit:
-            item.transport.abort()
+            if mode == "stuck":
+                item.stuck = True
+            else:
+                item.transport.abort()
         return len(hit)
 
     # --- Answers: never before the ledger is on disk ------------------------------------------------------------------

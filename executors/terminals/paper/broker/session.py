@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import history, money, rules, views
 from executors.terminals.paper.broker.broker import Broker
-from executors.terminals.paper.broker.engine import Staging
 from executors.terminals.paper.broker.faults import Fault
 from executors.terminals.paper.broker.market import HISTORY_START_MS
 from executors.terminals.paper.broker.model import Deal, Order, Reply, Request
 from executors.terminals.paper.broker.passwords import matches
 from executors.terminals.paper.broker.player import Track
 from executors.terminals.paper.broker.sessions import is_open
+from executors.terminals.paper.broker.staging import staging_of
 from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk
 from executors.terminals.paper.broker.texts import text_of
 from executors.terminals.paper.dtypes import RATES
@@ -26,8 +26,10 @@ from executors.terminals.paper.masks import selects
 Kept = TypeVar("Kept", Order, Deal)
 FAR_S = 2**31 - 1
 SET_BACK_MS = 3_600_000
+LOGIN_TIMEOUT_MS = 60_000  # where the client names none
 VERSIONS = "Terminal: Incompatible versions, please install the latest version of Terminal and Python module"
 TRADE_TICKS = 2
+API_OFF = (mt5.RES_E_AUTO_TRADING_DISABLED, "Auto-Trading using Python API disabled in Terminal")
 MAX_ROWS = 5_000_000
 
 
@@ -36,6 +38,14 @@ class Refusal(Exception):
         super().__init__(text)
         self.code = code
         self.text = text
+
+
+class Waits(Refusal):
+    """The trade server says neither yes nor no: asked again until the client's patience ends, then refused."""
+
+    def __init__(self, error: tuple[int, str], timeout_ms: int) -> None:
+        super().__init__(*error)
+        self.timeout_ms = timeout_ms or LOGIN_TIMEOUT_MS
 
 
 FAILED = (mt5.RES_E_FAIL, "Terminal: Call failed")
@@ -63,38 +73,45 @@ class Session:
 
     # --- The account -------------------------------------------------------------------------------------------------
 
-    def do_login(self, login: int, password: str, server: str, path: str) -> bool:
+    def do_initialize(self, login: int, password: str, server: str, path: str, timeout_ms: int = 0) -> bool:
+        """A terminal starts, or is found running: logged in to what is named, or to what it was logged in to last."""
         broker = self._broker
         known = broker.terminals.get(path)
         if not login:
-            login = (
-                known[0] if known else next(iter(self._state.books), 0) if len(self._state.books) == 1 else 0
-            )
-            if not login:
-                raise Refusal(mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "IPC timeout")
+            if known:
+                login = known[0]
+            elif len(self._state.books) == 1:
+                login = next(iter(self._state.books))
+            else:
+                raise Waits((mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "IPC timeout"), timeout_ms)
             password = password or (known[1] if known else "")
-        now_ms = broker.now_ms()
+        elif known and broker.faults.standing("relogin_timeout", login, "", broker.now_ms()):
+            raise Waits((mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "IPC timeout"), timeout_ms)
+        return self.do_login(login, password, server, path, timeout_ms)
+
+    def do_login(self, login: int, password: str, server: str, path: str = "", timeout_ms: int = 0) -> bool:
+        broker, now_ms = self._broker, self._broker.now_ms()
+        path = path or self.path
         if broker.faults.standing("login_timeout", login, "", now_ms):
-            raise Refusal(mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "IPC timeout")
+            raise Waits((mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "IPC timeout"), timeout_ms)
         if broker.faults.standing("version_mismatch", login, "", now_ms):
             raise Refusal(mt5.RES_E_INVALID_VERSION, VERSIONS)
-        book = self._state.books.get(login)
-        saved = known is not None and known[0] == login and not password
-        if saved and known is not None:
-            password = known[1]
-        refused = (mt5.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
+        book, known = self._state.books.get(login), broker.terminals.get(path)
+        if known is not None and known[0] == login:
+            password = password or known[1]  # the terminal keeps it
+        refused = Refusal(mt5.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
         if book is None or broker.faults.standing("auth_fail", login, "", now_ms):
-            raise Refusal(*refused)
+            raise refused
         if server and server != book.account.server:
-            raise Refusal(*refused)
+            raise refused
         if matches(password, book.account.password):
             self.investor = False
         elif book.account.investor and matches(password, book.account.investor):
             self.investor = True
         else:
-            raise Refusal(*refused)
+            raise refused
         self._book, self.path = book, path
-        broker.terminals[path] = (login, password)
+        broker.note_terminal(path, login, password)
         return True
 
     def _account(self) -> Book:
@@ -136,6 +153,13 @@ class Session:
             raise Refusal(*missing)
         return desk
 
+    def _unknown_history(self) -> tuple[int, str]:
+        return self._pair(self._account().house.personality.unknown_history)
+
+    @staticmethod
+    def _pair(code: int) -> tuple[int, str]:
+        return next((pair for pair in (FAILED, NOT_FOUND, INVALID) if pair[0] == code), FAILED)
+
     def do_symbols_total(self) -> int:
         return len(self._account().house.desks)
 
@@ -153,7 +177,7 @@ class Session:
     def do_symbol_tick(self, symbol: str) -> list[Any]:
         desk = self._desk(symbol)
         if not self._account().sees(symbol, self._broker.now_ms()) or not desk.quote.bid:
-            raise Refusal(*NOT_FOUND)
+            raise Refusal(*self._pair(desk.house.personality.unselected_tick))
         return views.tick_row(desk)
 
     def do_ticks_now(self, symbols: list[str]) -> list[list[Any] | None]:
@@ -230,23 +254,27 @@ class Session:
         return rows.tobytes()
 
     def do_rates_from(self, symbol: str, timeframe: int, date_s: int, count: int) -> bytes:
-        return self._last_rates(self._desk(symbol, FAILED), timeframe, date_s or FAR_S, count)
+        return self._last_rates(
+            self._desk(symbol, self._unknown_history()), timeframe, date_s or FAR_S, count
+        )
 
     def do_rates_pos(self, symbol: str, timeframe: int, start: int, count: int) -> bytes:
-        desk = self._desk(symbol, FAILED)
+        desk = self._desk(symbol, self._unknown_history())
         if start < 0 or count <= 0 or start + count >= desk.house.personality.max_bars:
             raise Refusal(*INVALID)
         rows = self._last_rates(desk, timeframe, FAR_S, count + start)
         return rows[: len(rows) - start * RATES.itemsize]
 
     def do_rates_range(self, symbol: str, timeframe: int, first_s: int, last_s: int) -> bytes:
-        desk = self._desk(symbol, FAILED)
+        desk = self._desk(symbol, self._unknown_history())
         length = self._length(timeframe)
         last_s = min(last_s or FAR_S, self._server_s(desk))
         first_s = max(first_s, HISTORY_START_MS // 1000)
         if (last_s - first_s) // length >= desk.house.personality.max_bars:
             raise Refusal(*INVALID)
         if last_s < first_s:
+            if desk.house.personality.reversed_range == "none":
+                raise Refusal(*INVALID)
             return b""
         track = self._track(desk)
         found = history.candles(desk, track, timeframe, first_s, last_s, self._broker.now_ms())
@@ -257,6 +285,8 @@ class Session:
         first_ms = max(clock.to_utc(first_s * 1000), HISTORY_START_MS)
         last_ms = min(clock.to_utc(last_s * 1000), now_ms)
         if last_ms < first_ms:
+            if desk.house.personality.reversed_range == "none":
+                raise Refusal(*INVALID)
             return b""
         track = self._track(desk)
         number = track.feed.count_until(first_ms - 1) + count + 1
@@ -267,18 +297,20 @@ class Session:
         return (rows[:count] if count else rows).tobytes()
 
     def do_ticks_from(self, symbol: str, date_s: int, count: int, flags: int) -> bytes:
-        desk = self._desk(symbol, FAILED)
+        desk = self._desk(symbol, self._unknown_history())
         if count <= 0 or flags not in (-1, 1, 2):
             raise Refusal(*INVALID)
-        if flags == TRADE_TICKS:
+        if flags == TRADE_TICKS and not views.traded(desk.instrument):
             return b""
         return self._ticks(desk, date_s, FAR_S, min(count, history.MAX_TICKS))
 
     def do_ticks_range(self, symbol: str, first_s: int, last_s: int, flags: int) -> bytes:
-        desk = self._desk(symbol, FAILED)
+        desk = self._desk(symbol, self._unknown_history())
         if flags not in (-1, 1, 2):
             raise Refusal(*INVALID)
-        return b"" if flags == TRADE_TICKS else self._ticks(desk, first_s, last_s or FAR_S, 0)
+        if flags == TRADE_TICKS and not views.traded(desk.instrument):
+            return b""
+        return self._ticks(desk, first_s, last_s or FAR_S, 0)
 
     # --- Orders, positions, deals ------------------------------------------------------------------------------------
 
@@ -295,9 +327,9 @@ class Session:
 
     def do_positions(self, ticket: int | None, symbol: str | None) -> list[list[Any]]:
         book = self._account()
-        clock, shown = book.house.clock, self._visible("position_lag")
+        shown = self._visible("position_lag")
         return [
-            views.position_row(self._state, book, item, clock)
+            views.position_row(self._state, book, item)
             for item in book.positions.values()
             if (ticket is None or item.ticket == ticket)
             and (symbol is None or item.symbol == symbol)
@@ -307,40 +339,47 @@ class Session:
     def do_orders(self, ticket: int | None, symbol: str | None) -> list[list[Any]]:
         book = self._account()
         return [
-            views.order_row(book, item, book.house.clock)
+            views.order_row(book, item)
             for item in book.orders.values()
             if (ticket is None or item.ticket == ticket) and (symbol is None or item.symbol == symbol)
         ]
+
+    def _last_second(self, book: Book) -> int:
+        """How many ms of the second that a range of history ends with belong to it."""
+        return 999 if book.house.personality.history_inclusive else -1
 
     def do_history_orders(
         self, first_s: int, last_s: int, ticket: int | None, position: int | None
     ) -> list[list[Any]]:
         book = self._account()
         clock, shown = book.house.clock, self._visible("history_lag")
-        first, last = clock.to_utc(first_s * 1000), clock.to_utc(last_s * 1000) + 999
+        first, last = clock.to_utc(first_s * 1000), clock.to_utc(last_s * 1000) + self._last_second(book)
         if ticket is not None:
             found = [book.past_orders[ticket]] if ticket in book.past_orders else []
         elif position is not None:
             found = [item for item in book.past_orders.values() if item.position_id == position]
         else:
+            by_setup = book.house.personality.history_by == "setup"
             found = [
-                item for item in book.past_orders.values() if first <= (item.done_ms or item.setup_ms) <= last
+                item
+                for item in book.past_orders.values()
+                if first <= (item.setup_ms if by_setup else item.done_ms or item.setup_ms) <= last
             ]
-        return [views.order_row(book, item, clock) for item in found if item.done_ms <= shown]
+        return [views.order_row(book, item) for item in found if item.done_ms <= shown]
 
     def do_history_deals(
         self, first_s: int, last_s: int, ticket: int | None, position: int | None
     ) -> list[list[Any]]:
         book = self._account()
         clock, shown = book.house.clock, self._visible("history_lag")
-        first, last = clock.to_utc(first_s * 1000), clock.to_utc(last_s * 1000) + 999
+        first, last = clock.to_utc(first_s * 1000), clock.to_utc(last_s * 1000) + self._last_second(book)
         if ticket is not None:
             found = [item for item in book.deals.values() if item.order == ticket and ticket]
         elif position is not None:
             found = [item for item in book.deals.values() if item.position_id == position]
         else:
             found = _between(book.deals, lambda item: item.time_ms, first, last)
-        return [views.deal_row(item, clock) for item in found if item.time_ms <= shown]
+        return [views.deal_row(item, book.house) for item in found if item.time_ms <= shown]
 
     # --- Trade -------------------------------------------------------------------------------------------------------
 
@@ -404,53 +443,22 @@ class Session:
     def do_order_send(self, row: list[Any], faults: list[Fault] | None = None) -> list[Any]:
         book = self._account()
         request = Request(*row)
-        if self._stands("api_off"):
-            raise Refusal(
-                mt5.RES_E_AUTO_TRADING_DISABLED, "Auto-Trading using Python API disabled in Terminal"
-            )
         engine = self._broker.engine
         barred = self._barred(book)
+        if self._stands("api_off"):
+            if book.house.personality.api_off == mt5.RES_E_AUTO_TRADING_DISABLED:
+                raise Refusal(*API_OFF)
+            barred = mt5.TRADE_RETCODE_CLIENT_DISABLES_AT
         if barred:
             return reply_row(engine.refusal(barred))
-        staging = self._staging(book, request, faults or [])
+        closed = bool(self._stands("market_closed", request.symbol))
+        staging = staging_of(self._state, book, request, faults or [], market_closed=closed)
         reply = engine.send(book, request, self._switches(), staging)
         ambiguous = next((fault for fault in faults or () if fault.kind == "ambiguous"), None)
         if ambiguous is not None and reply.retcode == mt5.TRADE_RETCODE_DONE:
             code = int(ambiguous.value)
             reply = replace(Reply(code, text_of(code)), request_id=reply.request_id)
         return reply_row(reply)
-
-    def _staging(self, book: Book, request: Request, faults: list[Fault]) -> Staging:
-        staging = Staging()
-        house, chance = book.house.personality, self._state.random
-        desk = book.house.desks.get(request.symbol)
-        if house.slippage_points and desk is not None and desk.instrument.exemode == rules.MARKET:
-            staging.slip_points = chance.uniform(-house.slippage_points, house.slippage_points)
-        if house.requote_rate and chance.random() < house.requote_rate and request.action == 1:
-            staging.retcode = mt5.TRADE_RETCODE_REQUOTE
-        if self._stands("market_closed", request.symbol):
-            staging.retcode = mt5.TRADE_RETCODE_MARKET_CLOSED
-        for fault in faults:
-            match fault.kind:
-                case "reject":
-                    staging.retcode = int(fault.value)
-                case "requote":
-                    staging.retcode = mt5.TRADE_RETCODE_REQUOTE
-                case "price_off":
-                    staging.retcode = mt5.TRADE_RETCODE_PRICE_OFF
-                case "partial":
-                    staging.fill_part = fault.value
-                case "slippage":
-                    staging.slip_points = fault.value
-                case "blank":
-                    staging.blank = True
-                case "placed":
-                    staging.placed = True
-                case "late_fill":
-                    staging.late_ms = int(fault.value)
-                case "race_fill":
-                    staging.race = True
-        return staging
 
     def do_market_open(self, symbol: str) -> bool:
         """Not MetaTrader's: is the symbol's market open now?"""

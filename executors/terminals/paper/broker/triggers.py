@@ -49,12 +49,13 @@ class Triggers:
         quote = desk.quote
         buy = order.type in BUY_TYPES
         market = quote.ask if buy else quote.bid
+        seen = quote.last if desk.instrument.by_last else market
         if order.type in (0, 1):  # a market order whose fill was put off, or its rest on an exchange
             hit = order.ticket not in self.late
         elif order.type in LIMITS:
             hit = market <= order.price_open + 1e-9 if buy else market >= order.price_open - 1e-9
         else:
-            hit = market >= order.price_open - 1e-9 if buy else market <= order.price_open + 1e-9
+            hit = seen >= order.price_open - 1e-9 if buy else seen <= order.price_open + 1e-9
         if not hit:
             return
         if order.type in STOP_LIMITS:
@@ -90,6 +91,8 @@ class Triggers:
             self.end_order(book, order, mt5.ORDER_STATE_REJECTED, at_ms, NO_MONEY_COMMENT)
             return
         limit = order.price_open if order.type in LIMITS else None
+        if limit is not None and not book.house.personality.limit_improves:
+            price = limit
         wanted = min(order.volume_current, target.volume) if target is not None else order.volume_current
         found = depth.levels(desk.instrument, order.type in BUY_TYPES, price, wanted, limit)
         filled = depth.total(found)
@@ -133,12 +136,12 @@ class Triggers:
             return False
         buy = position.type == 0
         price = desk.quote.bid if buy else desk.quote.ask
-        if position.sl and (price <= position.sl + 1e-9 if buy else price >= position.sl - 1e-9):
-            reason, level, name = BY_SL, position.sl, "sl"
-        elif position.tp and (price >= position.tp - 1e-9 if buy else price <= position.tp + 1e-9):
-            reason, level, name = BY_TP, position.tp, "tp"
-        else:
+        seen = desk.quote.last if desk.instrument.by_last else price
+        stopped = position.sl and (seen <= position.sl + 1e-9 if buy else seen >= position.sl - 1e-9)
+        taken = position.tp and (seen >= position.tp - 1e-9 if buy else seen <= position.tp + 1e-9)
+        if not stopped and not taken:
             return False
+        reason, level, name = (BY_SL, position.sl, "sl") if stopped else (BY_TP, position.tp, "tp")
         text = f"[{name} {level:.{desk.instrument.digits}f}]"
         self.close_out(book, desk, position, price, at_ms, reason, text)
         return True
@@ -202,7 +205,8 @@ class Triggers:
             position = book.positions[min(book.profits, key=lambda item: book.profits[item])]
             desk = book.house.desks[position.symbol]
             price = desk.quote.bid if position.type == 0 else desk.quote.ask
-            text = f"[so {level:.2f}%]" if house.so_mode == 0 else f"[so {level:.2f}]"
+            text = house.stop_out_comment.format(level=level)
+            text = text if house.so_mode == 0 else text.replace("%", "")
             self.close_out(book, desk, position, price, at_ms, BY_STOP_OUT, text)
         if house.negative_protection and not book.positions and book.account.balance < 0:
             self.correct(book, at_ms)

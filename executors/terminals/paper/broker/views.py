@@ -3,15 +3,18 @@
 Precedes: sessions. Follows: the state.
 """
 
+import math
 from typing import Any
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import money
 from executors.terminals.paper.broker.model import Deal, Order, Position
-from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk, State
+from executors.terminals.paper.broker.personalities import Instrument
+from executors.terminals.paper.broker.sessions import moment_s
+from executors.terminals.paper.broker.state import BUY_TYPES, Book, Desk, House, State
 from executors.terminals.paper.fields import FIELDS
-from executors.terminals.servertime import ServerClock
 
+TRADE_FLAGS = mt5.TICK_FLAG_LAST | mt5.TICK_FLAG_VOLUME | mt5.TICK_FLAG_SELL  # sold into the bid
 BUILD = 6231
 BUILD_DATE = "27 Sep 2026"
 ZERO = {"b": False, "i": 0, "f": 0.0, "s": ""}
@@ -19,18 +22,32 @@ SYMBOL_FIELDS = FIELDS["SymbolInfo"]
 SYMBOL_DEFAULTS = {name: ZERO[kind] for name, kind in SYMBOL_FIELDS}
 
 
-def position_row(state: State, book: Book, position: Position, clock: ServerClock) -> list[Any]:
+def position_row(state: State, book: Book, position: Position) -> list[Any]:
+    clock = book.house.clock
+    off = noisy if book.house.personality.float_noise else float
     desk = book.house.desks.get(position.symbol)
     current = 0.0 if desk is None else desk.quote.bid if position.type == 0 else desk.quote.ask
     opened, updated = clock.to_server(position.time_ms), clock.to_server(position.update_ms)
     return [
         position.ticket, opened // 1000, opened, updated // 1000, updated, position.type, position.magic,
-        position.identifier, position.reason, position.volume, position.price_open, position.sl, position.tp,
+        position.identifier, position.reason, off(position.volume), off(position.price_open), position.sl, position.tp,
         current, position.swap, state.floating(book, position), position.symbol, position.comment, "",
     ]  # fmt: skip
 
 
-def order_row(book: Book, order: Order, clock: ServerClock) -> list[Any]:
+def noisy(value: float) -> float:
+    """One bit off, as sums of binary fractions are: 0.30000000000000004."""
+    return math.nextafter(value, math.inf) if value else value
+
+
+def _reason(house: House, ticket: int, reason: int) -> int:
+    """One broker has been seen whose reasons disagree with what happened."""
+    return (reason + 1 + ticket) % 4 if house.personality.scramble_reason else reason
+
+
+def order_row(book: Book, order: Order) -> list[Any]:
+    clock = book.house.clock
+    off = noisy if book.house.personality.float_noise else float
     current = order.price_current
     desk = book.house.desks.get(order.symbol)
     if not order.done_ms and desk is not None:
@@ -38,17 +55,20 @@ def order_row(book: Book, order: Order, clock: ServerClock) -> list[Any]:
     setup, done = clock.to_server(order.setup_ms), clock.to_server(order.done_ms)
     return [
         order.ticket, setup // 1000, setup, done // 1000, done, order.expiration_s, order.type, order.type_time,
-        order.type_filling, order.state, order.magic, order.position_id, order.position_by_id, order.reason,
-        order.volume_initial, order.volume_current, order.price_open, order.sl, order.tp, current,
+        order.type_filling, order.state, order.magic, order.position_id, order.position_by_id,
+        _reason(book.house, order.ticket, order.reason),
+        off(order.volume_initial), off(order.volume_current), off(order.price_open), order.sl, order.tp, current,
         order.price_stoplimit, order.symbol, order.comment, "",
     ]  # fmt: skip
 
 
-def deal_row(deal: Deal, clock: ServerClock) -> list[Any]:
-    at = clock.to_server(deal.time_ms)
+def deal_row(deal: Deal, house: House) -> list[Any]:
+    at = house.clock.to_server(deal.time_ms)
+    off = noisy if house.personality.float_noise else float
     return [
-        deal.ticket, deal.order, at // 1000, at, deal.type, deal.entry, deal.magic, deal.position_id, deal.reason,
-        deal.volume, deal.price, deal.commission, deal.swap, deal.profit, deal.fee, deal.symbol, deal.comment, "",
+        deal.ticket, deal.order, at // 1000, at, deal.type, deal.entry, deal.magic, deal.position_id,
+        _reason(house, deal.ticket, deal.reason), off(deal.volume), off(deal.price),
+        deal.commission, deal.swap, deal.profit, deal.fee, deal.symbol, deal.comment, "",
     ]  # fmt: skip
 
 
@@ -57,6 +77,8 @@ def account_row(state: State, book: Book, *, connected: bool, investor: bool) ->
     state.revalue(book)
     equity, margin = state.equity(book), book.margin
     profit = book.money(equity - account.balance - account.credit - state.assets(book))
+    if not house.profit_with_swap:
+        profit = book.money(sum(book.profits.values()))
     counted = equity if house.margin_free_profit else min(equity, account.balance + account.credit)
     level = round(equity / margin * 100, 2) if margin else 0.0
     return [
@@ -79,11 +101,19 @@ def terminal_row(
     ]  # fmt: skip
 
 
+def traded(instrument: Instrument) -> bool:
+    """Are there trades to be seen, with their prices and volumes? Elsewhere there are quotes only."""
+    return instrument.by_last or instrument.calc_mode in money.EXCHANGE_TRADED
+
+
 def tick_row(desk: Desk) -> list[Any]:
     quote = desk.quote
     at = desk.house.clock.to_server(quote.time_ms)
-    last = quote.bid if desk.instrument.calc_mode in money.EXCHANGE_TRADED else 0.0
-    return [at // 1000, quote.bid, quote.ask, last, 0, at, mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK, 0.0]
+    flags = mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK
+    if not traded(desk.instrument):
+        return [at // 1000, quote.bid, quote.ask, 0.0, 0, at, flags, 0.0]
+    lots = desk.instrument.volume_min
+    return [at // 1000, quote.bid, quote.ask, quote.last, int(lots), at, flags | TRADE_FLAGS, lots]
 
 
 def book_rows(desk: Desk) -> list[list[Any]]:
@@ -131,6 +161,8 @@ def symbol_row(book: Book, desk: Desk) -> list[Any]:
         "order_mode": instrument.order_mode,
         "order_gtc_mode": instrument.gtc_mode,
         "chart_mode": instrument.chart_mode,
+        "start_time": moment_s(instrument.starts),
+        "expiration_time": moment_s(instrument.expires),
         "point": instrument.point,
         "trade_tick_value": gain,
         "trade_tick_value_profit": gain,
@@ -163,6 +195,7 @@ def symbol_row(book: Book, desk: Desk) -> list[Any]:
         values |= {
             "bid": quote.bid, "ask": quote.ask, "bidhigh": quote.high, "bidlow": quote.low,
             "askhigh": quote.ask_high, "asklow": quote.ask_low,
+            "last": quote.last if traded(instrument) else 0.0,
             "price_change": round((quote.bid / quote.open - 1) * 100, 4) if quote.open else 0.0,
         }  # fmt: skip
     return [values[name] for name, _ in SYMBOL_FIELDS]
