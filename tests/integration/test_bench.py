@@ -1,0 +1,25 @@
+"""The order benches work: a few orders by each contender, in a process of their own as `make bench` runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def bench(*arguments: str) -> str:
+    answer = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110
+    )
+    assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr[-6000:]}"
+    return answer.stdout
+
+
+def test_orders_are_measured_beside_the_alternatives() -> None:
+    said = bench("bench.orders", "--short", "--only=celery_queue,stream_queue", "--parts=trip,rate")
+    rows = [row for row in said.splitlines() if row.startswith(("Tradedist", "plain Celery", "floor"))]
+    trip, rates = rows[:3], rows[3:]
+    assert [row.split("  ")[0] for row in trip] == ["Tradedist", "plain Celery", "floor: a raw stream"]
+    assert all(float(row[28:38]) > 0 for row in trip)
+    assert len(rates) == 4
+    assert all(float(row[50:60]) > 0 and float(row[60:72]) > 0 for row in rates), said
