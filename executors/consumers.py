@@ -23,16 +23,19 @@ from executors.live import (
     of_report,
     parse_cursor,
 )
-from executors.messages import CLIENT_MESSAGE, ExecutionReport, Ping, Resume, SendSignal, public
-from tradedist import keys, metrics
+from executors.messages import CLIENT_MESSAGE, BrowserTrace, ExecutionReport, Ping, Resume, SendSignal, public
+from tradedist import keys, metrics, order_metrics
+from tradedist.clock import monotonic_ms
 from tradedist.hub import Event, entry_order
 from tradedist.mailbox import TRY_AGAIN_LATER
+from tradedist.rates import Buckets
 from tradedist.sockets import LiveSocket
 
 logger = logging.getLogger(__name__)
 
 REPLAY_PAGE = 100
 MAX_REPLAY = 2_000  # reports; a client that missed more gets a snapshot
+TRACES_A_SECOND = 50  # of a user: a fan-out to a hundred terminals is a hundred orders
 RETRY_S = (0.0, 0.05, 0.25)
 SETTLE_S = 0.1  # configuration changes come in bursts
 REFRESH_GAP_S = 1.0  # and must not keep the database busy
@@ -40,6 +43,7 @@ USER_AGE_S = (
     60.0  # before a signal the login is read again if its last look is older, or anything has changed
 )
 
+_traces = Buckets(TRACES_A_SECOND, 10 * TRACES_A_SECOND)
 _accepting: set[asyncio.Task[Any]] = set()  # accepted signals outlive their sockets
 
 
@@ -78,6 +82,15 @@ class OrderSocket(LiveSocket):
                 await self._resume(parse_cursor(message.cursor))
             case Ping():
                 self.pong(message.at)
+            case BrowserTrace():
+                self._trace(message)
+
+    def _trace(self, said: BrowserTrace) -> None:
+        """A browser's times of its order. Too many of them are dropped: they are figures, nothing waits for them."""
+        if _traces.take(self.user.pk, monotonic_ms()):
+            order_metrics.browser_traces.labels("limited").inc()
+        else:
+            order_metrics.on_browser(said, self.user.pk)
 
     # --- Signals ---
 

@@ -22,7 +22,8 @@ from executors.fanout import Fanout
 from executors.messages import ACTIONS, SIGNAL, OpenSignal, Signal, SignalView
 from executors.state import Recorded, SignalStore, order_view
 from executors.target_cache import TargetCache
-from tradedist.clock import monotonic_ms, now_ms
+from tradedist import order_metrics
+from tradedist.clock import monotonic_ms, now_us
 from tradedist.redis import async_state
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
     Raises Refused (with code, sentence and HTTP status) or AcceptUnknown. Cancelling the caller after the store was
     asked neither undoes nor halves anything: the record and the wake-ups go on.
     """
-    received_ms = now_ms()
+    received_ms = now_us() / 1000
     try:
         signal = parse(body)
         ttl_ms = time_to_live(signal)
@@ -135,7 +136,7 @@ def _conflict() -> Refused:
     )
 
 
-async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, received_ms: int) -> Accepted:
+async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, received_ms: float) -> Accepted:
     here = process()
     try:
         for _ in range(STALE_TRIES):
@@ -169,6 +170,7 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
     if recorded.status != "CREATED":
         raise _conflict()
     reached("accept-after-store")
+    order_metrics.accepted_here(signal.signal_id)
     here.fanout.wake(recorded.legs)
     return Accepted(_created_view(signal, user, source, recorded), created=True)
 

@@ -36,13 +36,14 @@ from executors.link import (
 from executors.messages import ExecutionReport, InstanceStatus, Leg, TerminalConfig, TerminalUpdate
 from executors.orders import OrderState
 from executors.progress import Progress
+from executors.reporting import heard
 from executors.resolution import Resolution
 from executors.settling import Settling
 from executors.sizing import strictest
 from executors.symbols import to_broker
 from executors.terminals.base import Rate, Terminal
 from executors.ticker import Ticker
-from tradedist.clock import monotonic_ms, now_ms
+from tradedist.clock import monotonic_ms, now_ms, now_us
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,9 @@ class ExecutorClock:
     def redis_ms(self) -> int:
         return now_ms() + (self.link.offset_ms if self.link else 0)
 
+    def offset_us(self) -> int:
+        return self.link.offset_us if self.link else 0
+
     def monotonic_ms(self) -> float:
         return monotonic_ms()
 
@@ -135,12 +139,16 @@ class Executor(threading.Thread):
 
     def submit(self, leg: Leg, path: str) -> bool:
         """Hand a leg over. False when the inbox is full: the outbox brings it later."""
+        self._heard(leg)
         try:
             self._inbox.put_nowait(Arrival(leg, path))
         except queue.Full:
             logger.error("the executor's inbox is full", extra={"order_id": leg.order_id})
             return False
         return True
+
+    def _heard(self, leg: Leg) -> None:
+        heard(leg.trace, mono_us=round(monotonic_ms() * 1000), redis_us=now_us() + self._clock.offset_us())
 
     def wait(self, order_id: str, timeout_s: float) -> ExecutionReport | None:
         """The order's newest report once it has left QUEUED and INTENT; None when that takes longer."""
@@ -324,6 +332,7 @@ class Executor(threading.Thread):
                     self._recall(leg.order_id)
             case Drained(legs, asked, whole):
                 for leg in legs:
+                    self._heard(leg)
                     self._execution.arrive(leg, "outbox")
                 if asked >= self._drain_asked:
                     if whole:

@@ -22,7 +22,7 @@ from executors.messages import Leg, TerminalConfig, TerminalUpdate
 from executors.settlement import Answer, Settlement, read_settlement
 from executors.state import ExecutorStore
 from tradedist import keys
-from tradedist.clock import monotonic_ms, now_ms
+from tradedist.clock import monotonic_ms, now_ms, now_us
 from tradedist.redis import state
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ class Link(threading.Thread):
         self.terminal_id = terminal_id
         self.epoch = epoch
         self.offset_ms = 0  # Redis time minus ours
+        self.offset_us = 0  # the same, for spans that are shown
         self.connected = False
         self._reader = reader
         self._journal_id = journal_id
@@ -321,9 +322,13 @@ class Link(threading.Thread):
             raise
 
     def _measure_clock(self) -> None:
-        before = now_ms()
-        theirs = self._store.time_ms()
-        self.offset_ms = theirs - (before + now_ms()) // 2
+        before = now_us()
+        theirs = self._store.time_us()
+        after = now_us()
+        offset = theirs - (before + after) // 2
+        self.offset_ms = round(offset / 1000)
+        # what may be the way to Redis alone is no offset: one machine's two processes have one clock
+        self.offset_us = offset if abs(offset) > (after - before) // 2 else 0
 
     def _read_config(self) -> None:
         pipe = self._store.redis.pipeline(transaction=False)

@@ -142,8 +142,9 @@ class ExecutionReport(Message):
     deal_tickets: list[int] = Field(default_factory=list)
     time_ms: int
     position: int = 0  # in the executor's journal; 0 for accept's own report
-    # Where the time went. Points in UTC ms: accepted, woken, intent, sent, answered, published.
-    # `path` of the wake-up that won is in `woken_by`; spans `own_us` and `broker_us` in microseconds.
+    # Where the time went. Points in UTC ms: received (by the web process), accepted (in Redis), woken (taken up), intent,
+    # sent, answered. Spans in µs, one after the other: accept_us, wake_us (to this executor, by `woken_by`), queue_us
+    # (its turn), rules_us, journal_us (INTENT on disk), broker_us; own_us: the executor's whole part but the broker's.
     trace: dict[str, int] = Field(default_factory=dict)
     woken_by: Literal["", "udp", "tcp", "celery", "outbox", "restart"] = ""
     user_id: int = 0
@@ -328,5 +329,23 @@ class Ping(Message):
     at: float = 0  # returned unchanged
 
 
-ClientMessage = Annotated[SendSignal | Resume | Ping, Field(discriminator="type")]
-CLIENT_MESSAGE: TypeAdapter[SendSignal | Resume | Ping] = TypeAdapter(ClientMessage)
+Moment = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+
+
+class BrowserTrace(Message):
+    """client → server: one order's times on the page's monotonic clock, and how that differs from the server's.
+
+    Sent once per order, after its outcome is on the page. Nothing is answered.
+    """
+
+    type: Literal["trace"]
+    order_id: str = Field(max_length=120)
+    clicked_ms: Moment
+    accepted_ms: Moment | None = None
+    reported_ms: Moment
+    offset_ms: Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]  # server's UTC − page's clock
+    rtt_ms: Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]  # of the ping that measured it
+
+
+ClientMessage = Annotated[SendSignal | Resume | Ping | BrowserTrace, Field(discriminator="type")]
+CLIENT_MESSAGE: TypeAdapter[SendSignal | Resume | Ping | BrowserTrace] = TypeAdapter(ClientMessage)

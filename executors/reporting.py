@@ -16,9 +16,16 @@ PRICE_PLACES = Decimal("1e-8")
 Path = Literal["", "udp", "tcp", "celery", "outbox", "restart"]
 
 
+def heard(points: dict[str, int], *, mono_us: int, redis_us: int) -> None:
+    """Notes in a leg's trace that it has come to this process: when, and how long after accept."""
+    points["heard_mono_us"] = mono_us
+    if "accepted_us" in points:
+        points["wake_us"] = max(0, redis_us - points["accepted_us"])
+
+
 @dataclass(slots=True)
 class Trace:
-    """Points in UTC ms, spans in µs. `path`: the wake-up that won."""
+    """Points in UTC ms, spans in µs. `path`: the wake-up that won. See ExecutionReport.trace."""
 
     path: str
     points: dict[str, int]
@@ -26,31 +33,50 @@ class Trace:
     mono_ms: Callable[[], float]
     woken_mono: float
     broker_us: int = 0
-    _sent_mono: float = field(default=0.0)
+    rules_us: int = 0
+    journal_us: int = 0
+    _last_mono: float = field(default=0.0)
 
     @classmethod
     def begin(
         cls, points: dict[str, int], path: str, now_ms: Callable[[], int], mono_ms: Callable[[], float]
     ) -> "Trace":
-        return cls(path, points | {"woken": now_ms()}, now_ms, mono_ms, mono_ms())
+        mono = mono_ms()
+        found = points | {"woken": now_ms()}
+        came = found.pop("heard_mono_us", None)
+        if came is not None and path not in (
+            "",
+            "restart",
+        ):  # else it came to an earlier process, or long ago
+            found["queue_us"] = max(0, round(mono * 1000) - came)
+        return cls(path, found, now_ms, mono_ms, mono, _last_mono=mono)
 
     def intent(self) -> None:
         self.points["intent"] = self.now_ms()
+        self.rules_us += self._since_last()
 
     def sent(self) -> None:
         self.points["sent"] = self.now_ms()
-        self._sent_mono = self.mono_ms()
+        self.journal_us += self._since_last()
 
     def answered(self) -> None:
         self.points["answered"] = self.now_ms()
-        self.broker_us += round((self.mono_ms() - self._sent_mono) * 1000)
+        self.broker_us += self._since_last()
+
+    def _since_last(self) -> int:
+        now = self.mono_ms()
+        span, self._last_mono = round((now - self._last_mono) * 1000), now
+        return span
 
     def own_us(self) -> int:
         """Our own part inside the executor: since the wake-up, without the broker's."""
         return max(0, round((self.mono_ms() - self.woken_mono) * 1000) - self.broker_us)
 
     def report(self) -> dict[str, int]:
-        return self.points | {"own_us": self.own_us(), "broker_us": self.broker_us}
+        spans = {"own_us": self.own_us(), "broker_us": self.broker_us}
+        if "intent" in self.points:
+            spans |= {"rules_us": self.rules_us, "journal_us": self.journal_us}
+        return self.points | spans
 
 
 def build_report(

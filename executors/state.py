@@ -64,7 +64,7 @@ class SignalStore:
         username: str,
         source: str,
         ttl_ms: int,
-        received_ms: int,
+        received_ms: float,
         access_version: str = "",
     ) -> Recorded:
         """One Lua call. `targets`: (terminal_id, epoch). Raises redis.RedisError: then nothing is known."""
@@ -73,7 +73,7 @@ class SignalStore:
         side, lots = "", ""
         if isinstance(signal, OpenSignal):
             side, lots = signal.side, format(signal.lots, "f")
-        args: list[str | int] = [
+        args: list[str | int | float] = [
             signal_id,
             signal.model_dump_json(exclude_none=True),
             signal.digest(),
@@ -246,6 +246,6 @@ class ExecutorStore:
         names = [keys.settlements(self.terminal_id), keys.settlement_answers(self.terminal_id)]
         self._answer(keys=names, args=[wish.order_id, wish.settlement_id, answer.model_dump_json()])
 
-    def time_ms(self) -> int:
+    def time_us(self) -> int:
         seconds, micros = self.redis.time()
-        return seconds * 1000 + micros // 1000
+        return int(seconds) * 1_000_000 + int(micros)

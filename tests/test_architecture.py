@@ -35,6 +35,7 @@ PURE = {
     "executors.settlement",
     "executors.sizing",
     "executors.symbols",
+    "executors.traces",
     "executors.terminals.base",
     "executors.terminals.servertime",
     "tradedist.keys",

@@ -8,6 +8,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def now_us() -> int:
+    """UTC epoch microseconds."""
+    return time.time_ns() // 1_000
+
+
 def monotonic_ms() -> float:
     """Milliseconds since some fixed point, never stepping back."""
     return time.monotonic_ns() / 1e6

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from executors.messages import ExecutionReport
 from executors.orders import OrderState
+from tradedist import order_metrics
 
 if TYPE_CHECKING:
     from tradedist.hub import Event
@@ -75,6 +76,7 @@ def on_report(event: "Event") -> None:
     if report is None:
         return
     reports_seen.labels(report.state).inc()
+    order_metrics.on_report(report, int(event.entry_id.partition("-")[0] or 0))
     if report.state in ERRORS:
         order_execution_errors.inc()
     elif report.state is OrderState.DENIED:

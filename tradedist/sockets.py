@@ -23,7 +23,7 @@ from executors.errors import Code
 from executors.messages import MAX_MESSAGE_BYTES
 from tradedist import hub as hubs
 from tradedist import metrics
-from tradedist.clock import now_ms
+from tradedist.clock import now_ms, now_us
 from tradedist.hub import Change, Hub, Source, Subscription
 from tradedist.mailbox import TRY_AGAIN_LATER, Item, Mailbox, Stamp
 from tradedist.socket_auth import LoginSource
@@ -137,7 +137,7 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
     def pong(self, at: float) -> None:
         """`at` goes back as it came; NaN and infinity are no JSON."""
         if math.isfinite(at):
-            self.answer({"type": "pong", "at": at})
+            self.answer({"type": "pong", "at": at, "time_ms": now_us() / 1000})
         else:
             self.error(Code.INVALID, "at: give a finite number.")
 

@@ -22,7 +22,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local accepted = string.format('%.0f', now)
 local deadline = string.format('%.0f', now + tonumber(ARGV[7]) - tonumber(ARGV[8]))
-local trace = '{"received":' .. ARGV[13] .. ',"accepted":' .. accepted .. '}'
+local accepted_us = time[1] * 1000000 + time[2]
+local trace = string.format('{"received":%.0f,"accepted":%s,"accepted_us":%.0f,"accept_us":%.0f}',
+  math.floor(tonumber(ARGV[13])), accepted, accepted_us, math.max(0, accepted_us - tonumber(ARGV[13]) * 1000))
 local answer = { 'CREATED', accepted, deadline }
 local order_ids, named = {}, {}
 

@@ -21,10 +21,12 @@ import { attachTerminals } from "./panels/terminals.js";
 import { attachTheme } from "./panels/theme.js";
 import { attachToasts } from "./panels/toasts.js";
 import { attachTopBar } from "./panels/top-bar.js";
+import { attachTraceView } from "./panels/trace-view.js";
 import { Sender } from "./sender.js";
 import { attachSession } from "./session.js";
 import { ReliableSocket } from "./socket.js";
 import { Store } from "./store.js";
+import { attachTracing } from "./tracing.js";
 
 /**
  * @import {ChartMessage, OrderMessage} from "./messages.js"
@@ -70,7 +72,8 @@ attachFillMarkers(chart, store);
 attachPositionLines(chart, store);
 attachPositions({ store, actions, ...dock });
 attachOrders({ store, ...dock });
-attachFills({ store, ...dock });
+attachFills({ store, showTrace: attachTraceView({ store, clock: orders.clock }).show, ...dock });
+attachTracing({ store, clock: orders.clock, send: (message) => orders.send(message) });
 attachTerminals({ store });
 attachTheme(() => chart.recolor());
 attachKeyboard({

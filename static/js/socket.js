@@ -3,6 +3,7 @@
 // new try. Precedes: store and sender read `messages`. It knows nothing of what the messages mean, and no DOM.
 import { Delegate } from "./delegate.js";
 import { MessageError, ping, readMessage } from "./messages.js";
+import { ClockOffset } from "./trace.js";
 
 export const NOT_SIGNED_IN = 4401;
 const TURNED_AWAY = new Set(["NOT_SIGNED_IN", "RATE_LIMITED"]); // errors after which the server closes
@@ -33,6 +34,8 @@ export class ReliableSocket {
   closes = new Delegate();
   /** @type {Delegate<number>} round trips in milliseconds */
   latencies = new Delegate();
+  /** How the server's clock differs from the page's. */
+  clock = new ClockOffset();
   /** @type {SocketState} */
   state = "connecting";
 
@@ -119,7 +122,9 @@ export class ReliableSocket {
     if (message.type === "pong") {
       this.#failures = 0;
       this.#pingAt = 0;
-      this.latencies.fire(performance.now() - message["at"]);
+      const now = performance.now();
+      this.clock.measure(message["at"], now, message["time_ms"]);
+      this.latencies.fire(now - message["at"]);
       return;
     }
     if (this.state !== "live" && !TURNED_AWAY.has(message["code"])) {

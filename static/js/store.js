@@ -3,6 +3,7 @@
 // in, events go out; no DOM, no network. Precedes: panels and chart subscribe. Follows: socket and sender.
 import { Delegate } from "./delegate.js";
 import { SETTLED } from "./messages.js";
+import { tellsOutcome } from "./trace.js";
 
 /**
  * @import {ChartMessage, CandleRow, Modes, OrderMessage, OrderView, Position, Report, Side, Signal, SymbolInfo,
@@ -12,10 +13,11 @@ import { SETTLED } from "./messages.js";
  *
  * A signal of this page. `sent_at` is on the page's monotonic clock, `created_ms` on the wall clock.
  * @typedef {{signal: Signal, state: "SENDING" | "ACCEPTED" | "REFUSED", code: string, message: string,
- *   created_ms: number, sent_at: number}} Sent
+ *   created_ms: number, sent_at: number, answered_at: number | null}} Sent
  *
- * An order as the page lists it. `click_us`: from the click to the last report, for signals of this page.
- * @typedef {OrderView & {accepted_ms: number, click_us: number | null}} Order
+ * An order as the page lists it. `click_us`: from the click to the last report, for signals of this page; `page`: when
+ * it was clicked, accepted and its outcome came, on the page's clock.
+ * @typedef {OrderView & {accepted_ms: number, click_us: number | null, page: import("./trace.js").PageTimes | null}} Order
  *
  * @typedef {{kind: "replace", symbol: string, seconds: number, rows: CandleRow[]}
  *   | {kind: "update", symbol: string, seconds: number, rows: CandleRow[]}} CandleChange
@@ -61,6 +63,8 @@ export class Store {
   candlesChanged = /** @type {Delegate<CandleChange>} */ (new Delegate());
   /** A report that came live, not in a snapshot. */
   reported = /** @type {Delegate<Order>} */ (new Delegate());
+  /** The outcome of an order of this page, once. */
+  arrived = /** @type {Delegate<Order>} */ (new Delegate());
   refused = /** @type {Delegate<Sent>} */ (new Delegate());
   /** A part of the server does not do what was asked. */
   problems = /** @type {Delegate<{code: string, message: string}>} */ (new Delegate());
@@ -133,7 +137,7 @@ export class Store {
     this.orders = new Map();
     // newest first on the wire; kept oldest first, so that the oldest are dropped first
     for (const view of [...snapshot.orders].reverse()) {
-      this.orders.set(view.order_id, this.#orderOf(view, before.get(view.order_id)?.click_us ?? null));
+      this.orders.set(view.order_id, this.#orderOf(view, before.get(view.order_id)));
     }
     this.#stateRedis = true;
     this.#takeModes(snapshot.modes);
@@ -146,11 +150,14 @@ export class Store {
   /** @param {import("./messages.js").SignalView} signal */
   #takeAccepted(signal) {
     const sent = this.sent.get(signal.signal_id);
-    if (sent) sent.state = "ACCEPTED";
+    if (sent) {
+      sent.state = "ACCEPTED";
+      sent.answered_at ??= this.#now();
+    }
     for (const view of signal.orders) {
       const known = this.orders.get(view.order_id);
       if (!known || known.report.report_seq < view.report.report_seq) {
-        this.orders.set(view.order_id, this.#orderOf(view, known?.click_us ?? null));
+        this.orders.set(view.order_id, this.#orderOf(view, known));
       }
     }
     this.#dropOldOrders();
@@ -162,14 +169,18 @@ export class Store {
     const known = this.orders.get(report.order_id);
     if (known && known.report.report_seq >= report.report_seq) return;
     const sent = this.sent.get(report.signal_id);
-    const click_us = sent ? Math.round((this.#now() - sent.sent_at) * 1_000) : null;
+    const now = this.#now();
     const view = { order_id: report.order_id, terminal_id: report.terminal_id, state: report.state, overdue: false, report };
-    const order = this.#orderOf(view, click_us);
+    const order = this.#orderOf(view, known);
+    if (sent) order.click_us = Math.round((now - sent.sent_at) * 1_000);
     if (known) order.accepted_ms = known.accepted_ms;
+    const arrives = sent !== undefined && order.page === null && tellsOutcome(report);
+    if (arrives) order.page = { clicked_ms: sent.sent_at, accepted_ms: sent.answered_at, reported_ms: now };
     this.orders.set(report.order_id, order);
     this.#dropOldOrders();
     this.ordersChanged.fire();
     this.reported.fire(order);
+    if (arrives) this.arrived.fire(order);
   }
 
   #dropOldOrders() {
@@ -212,8 +223,8 @@ export class Store {
     }
   }
 
-  /** A close of all names no symbol; when its positions were of one, the page knows which. @param {OrderView} view @param {number | null} clickUs @returns {Order} */
-  #orderOf(view, clickUs) {
+  /** A close of all names no symbol; when its positions were of one, the page knows which. @param {OrderView} view @param {Order | undefined} known @returns {Order} */
+  #orderOf(view, known) {
     let { report } = view;
     if (report.action === "open" && report.side) {
       for (const ticket of report.position_tickets) this.#held.set(`${view.terminal_id}:${ticket}`, { symbol: report.symbol, side: report.side });
@@ -226,7 +237,7 @@ export class Store {
         report = { ...report, symbol: report.symbol || first.symbol, side: report.side ?? side };
       }
     }
-    return { ...view, report, accepted_ms: report.trace["accepted"] ?? report.time_ms, click_us: clickUs };
+    return { ...view, report, accepted_ms: report.trace["accepted"] ?? report.time_ms, click_us: known?.click_us ?? null, page: known?.page ?? null };
   }
 
   /** Terminals that say nothing while the connection lives are shown as silent. Called each second. */
@@ -255,7 +266,7 @@ export class Store {
   /** @param {Signal} signal @param {number} createdMs @param {number} sentAt */
   signalSent(signal, createdMs, sentAt) {
     this.sent.set(signal.signal_id, {
-      signal, state: "SENDING", code: "", message: "", created_ms: createdMs, sent_at: sentAt,
+      signal, state: "SENDING", code: "", message: "", created_ms: createdMs, sent_at: sentAt, answered_at: null,
     });
     for (const [id, sent] of this.sent) {
       if (this.sent.size <= MAX_SENT) break;

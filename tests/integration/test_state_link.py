@@ -93,7 +93,7 @@ def test_modes_and_redis_time_are_known_before_the_first_order_may_run(
 ) -> None:
     state_redis.hset(keys.MODES, mapping={"global": "HALTED"})
     rig = make_rig()
-    monkeypatch.setattr(rig.link._store, "time_ms", lambda: 5_000_000_000_000)
+    monkeypatch.setattr(rig.link._store, "time_us", lambda: 5_000_000_000_000_000)
     seen: list[int] = []
 
     def emit(event: Any) -> None:

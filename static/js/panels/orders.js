@@ -14,7 +14,7 @@ import { KeyedNodes, el, fillCell, find, onceAFrame, setAttribute, setClass, set
 
 const MOST_ROWS = 300;
 const ORDER_COLUMNS = ["time", "terminal", "what", "symbol", "lots.r", "filled.r", "price.r", "state", "reason.wide", "own.r", "broker.r"];
-const FILL_COLUMNS = ["time", "terminal", "what", "symbol", "lots.r", "price.r", "deal.r", "own.r", "broker.r", "click.r"];
+const FILL_COLUMNS = ["time", "terminal", "what", "symbol", "lots.r", "price.r", "deal.r", "own.r", "broker.r", "click.r", "trace.act"];
 
 /** @param {string} state */
 function badgeOf(state) {
@@ -120,13 +120,26 @@ export function attachOrders({ store, filter, filterChanged }) {
   return drawing(store, filterChanged, draw);
 }
 
-/** @param {{store: Store, filter: () => string, filterChanged: (listener: () => void) => () => void}} parts */
-export function attachFills({ store, filter, filterChanged }) {
+/**
+ * @param {{store: Store, showTrace: (order: Order) => void, filter: () => string,
+ *   filterChanged: (listener: () => void) => () => void}} parts
+ */
+export function attachFills({ store, showTrace, filter, filterChanged }) {
   const root = find("#panel-fills", HTMLElement);
   const empty = find("[data-empty]", HTMLElement, root);
   const tab = find("[data-testid=count-fills]", HTMLElement);
+  const body = find("tbody", HTMLElement, root);
+
+  /** @param {string} key */
+  function makeRow(key) {
+    const row = tableRow("fill", FILL_COLUMNS);
+    row.cells["trace"]?.append(
+      el("button", { type: "button", class: "row-close", "data-testid": "fill-trace", "data-key": key, "aria-haspopup": "dialog" }, "Trace"));
+    return row;
+  }
+
   /** @type {KeyedNodes<Order, {node: HTMLTableRowElement, cells: Record<string, HTMLTableCellElement>}>} */
-  const rows = new KeyedNodes(find("tbody", HTMLElement, root), () => tableRow("fill", FILL_COLUMNS), ({ node, cells }, { report, click_us }) => {
+  const rows = new KeyedNodes(body, makeRow, ({ node, cells }, { report, click_us }) => {
     const digits = store.symbols.get(report.symbol)?.digits ?? 5;
     Object.assign(node.dataset, { order: report.order_id, terminal: report.terminal_id, signal: report.signal_id, action: report.action });
     fillCell(cells["time"], moment(report.time_ms, Date.now()));
@@ -139,6 +152,11 @@ export function attachFills({ store, filter, filterChanged }) {
     fillCell(cells["own"], micros(report.trace["own_us"]));
     fillCell(cells["broker"], micros(report.trace["broker_us"]));
     fillCell(cells["click"], micros(click_us));
+  });
+  body.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("button[data-key]") : null;
+    const order = button instanceof HTMLElement ? store.orders.get(button.dataset["key"] ?? "") : undefined;
+    if (order) showTrace(order);
   });
 
   function draw() {
