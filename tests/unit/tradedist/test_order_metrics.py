@@ -28,9 +28,8 @@ def results(name: str) -> float:
 
 
 def filled(**fields: Any) -> ExecutionReport:
-    return a_report(
-        "alpha", **({"state": "FILLED", "trace": TRACE, "woken_by": "udp", "user_id": 7} | fields)
-    )
+    values: dict[str, Any] = {"state": "FILLED", "trace": TRACE, "woken_by": "udp", "user_id": 7}
+    return a_report("alpha", **(values | fields))
 
 
 def accepted_report(**fields: Any) -> ExecutionReport:
