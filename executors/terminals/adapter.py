@@ -4,9 +4,7 @@ Precedes: the executor. Follows: `factory.py`, which chooses the module. Decimal
 inside; every number is cast, since MetaTrader refuses an int for a float and numpy's for an int; None becomes TerminalError.
 """
 
-import math
 import ntpath
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -38,7 +36,6 @@ NOT_FOUND = frozenset({-1, -4})  # symbol calls answer so for what they do not k
 LOST = frozenset({-10000, -10001, -10002, -10003, -10004, -10005})
 IPC_TIMEOUT = -10005
 ATTACH_MS = 5_000  # for a terminal that is logged in already
-VERIFIED_FOR_S = 0.1  # a burst of orders asks once who is logged in
 LONGEST_COMMENT = 28  # 29 fit by the client's own check; some builds refuse the last
 
 
@@ -75,7 +72,6 @@ class ModuleTerminal:
         self._path = path
         self._clock = server_clock(server_timezone)
         self._connect_timeout_ms = connect_timeout_ms
-        self._verified_s = -math.inf  # when the account was last seen to be ours, on the monotonic clock
 
     # --- Connection --------------------------------------------------------------------------------------------------
 
@@ -271,7 +267,7 @@ class ModuleTerminal:
 
     def _stranger(self) -> tuple[int, str] | None:
         """Why an order may not go out now, as a definite "not sent"; None when the account is ours."""
-        if not self._login or time.monotonic() - self._verified_s < VERIFIED_FOR_S:
+        if not self._login:
             return None
         account = self._call("account_info")
         if account is None:
@@ -279,7 +275,6 @@ class ModuleTerminal:
             return NOT_CONNECTED, f"the account could not be verified before sending ({code}: {text})"
         if int(account.login) != self._login:
             return NOT_CONNECTED, f"the terminal is logged in as {account.login}, not {self._login}"
-        self._verified_s = time.monotonic()
         return None
 
     def _request(self, request: TradeRequest) -> dict[str, Any]:

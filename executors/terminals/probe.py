@@ -69,8 +69,8 @@ class Probe:
 
     def t01_identity(self) -> str:
         identity = self.terminal.connect()
-        if (identity.login, identity.server) != (self.login, self.server):
-            raise Failed(f"logged in as {identity.login} at {identity.server}")
+        if stranger := identity.stranger(self.login, self.server):
+            raise Failed(stranger)
         status = self.terminal.status()
         if not status.connected:
             raise Failed("the terminal has no link to its trade server")

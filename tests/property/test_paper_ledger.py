@@ -269,6 +269,7 @@ class Machine(RuleBasedStateMachine):
         state.revalue(book)
         assert book.margin == pytest.approx(kept[1], abs=0.011)
         assert set(kept[0]) == set(book.positions) == set(book.profits)
+        assert kept[0] == book.profits  # none of these symbols needs another one's rate
         assert state.equity(book) == pytest.approx(
             book.account.balance
             + book.account.credit

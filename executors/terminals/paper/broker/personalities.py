@@ -82,6 +82,13 @@ class Instrument:
         """Stops and protective levels look at the last trade, not at the quote."""
         return self.chart_mode == 1
 
+    def alone(self, currency: str) -> bool:
+        """Can profit and margin be told in that currency from this symbol's own prices?"""
+        forex = self.calc_mode in (0, 5)
+        own_profit = self.profit == currency or (self.base == currency and forex)
+        own_margin = self.margin == currency or (self.profit == currency and forex)
+        return own_profit and own_margin
+
     @property
     def step(self) -> float:
         return self.tick_size or self.point

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import logging
-import math
 import os
 import signal
 from pathlib import Path
@@ -22,13 +21,13 @@ from executors.terminals.paper.broker.housekeeping import Housekeeping
 from executors.terminals.paper.broker.ledger import LedgerError
 from executors.terminals.paper.broker.personalities import ConfigurationError
 from executors.terminals.paper.broker.session import Refusal, Session, Waits
+from executors.terminals.paper.broker.staging import latency_ms
 from executors.terminals.paper.broker.state import UnknownEntry
 from executors.terminals.servertime import UnknownTimezone
 
 log = logging.getLogger(__name__)
 HOUSEKEEPING_MS = 250
 MIN_PAUSE_S = 0.001
-PERCENTILE_99 = 2.326  # standard deviations above the median
 MAX_PAUSE_S = 0.1
 OPERATOR_FAILED = -2
 LOGIN_LOOK_S = 0.1  # a terminal that waits for its trade server, or for the pipe, looks so often
@@ -136,11 +135,7 @@ class Server:
         book = self.broker.state.books.get(session.login_number)
         if not scale or book is None:
             return 0.0
-        low, high = book.house.personality.latency_ms
-        if book.house.personality.latency_shape == "lognormal" and 0 < low < high:
-            spread = math.log(high / low) / PERCENTILE_99
-            return self.broker.state.random.lognormvariate(math.log(low), spread) * scale / 1000
-        return self.broker.state.random.uniform(low, high) * scale / 1000
+        return latency_ms(book.house.personality, self.broker.state.random) * scale / 1000
 
     def _fail(self, connection: Connection, sequence: int, struck: list[Fault]) -> bool:
         """Faults that keep the call from being done at all."""

@@ -3,13 +3,18 @@
 Precedes: the engine, which acts on it. Follows: the request as parsed, and the faults that struck it.
 """
 
+import math
+import random
 from dataclasses import dataclass
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import rules
 from executors.terminals.paper.broker.faults import Fault
 from executors.terminals.paper.broker.model import Request
+from executors.terminals.paper.broker.personalities import Personality
 from executors.terminals.paper.broker.state import Book, State
+
+PERCENTILE_99 = 2.326  # standard deviations above the median
 
 
 @dataclass(slots=True)
@@ -21,6 +26,14 @@ class Staging:
     placed: bool = False  # 10008, likewise
     late_ms: int = 0  # the order is accepted, its fill comes so much later
     race: bool = False  # the order or position that is named fills, or ends, just before
+
+
+def latency_ms(house: Personality, chance: random.Random) -> float:
+    """How long this broker takes for one request: evenly between its two figures, or with a long tail."""
+    low, high = house.latency_ms
+    if house.latency_shape == "lognormal" and 0 < low < high:
+        return chance.lognormvariate(math.log(low), math.log(high / low) / PERCENTILE_99)
+    return chance.uniform(low, high)
 
 
 def staging_of(

@@ -245,6 +245,16 @@ class State:
             return 0.0
         return round(amount, account.digits)
 
+    def freshen(self, book: Book) -> None:
+        """What is kept is exact, since every tick of a held symbol updates it, but where other symbols' rates enter."""
+        if any(
+            positions
+            and (desk := book.house.desks.get(symbol))
+            and not desk.instrument.alone(book.account.currency)
+            for symbol, positions in book.by_symbol.items()
+        ):
+            self.revalue(book)
+
     def revalue(self, book: Book) -> None:
         """Profits and margin of all positions, at current prices."""
         book.exposures.clear()

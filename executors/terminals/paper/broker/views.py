@@ -74,7 +74,7 @@ def deal_row(deal: Deal, house: House) -> list[Any]:
 
 def account_row(state: State, book: Book, *, connected: bool, investor: bool) -> list[Any]:
     account, house = book.account, book.house.personality
-    state.revalue(book)
+    state.freshen(book)
     equity, margin = state.equity(book), book.margin
     profit = book.money(equity - account.balance - account.credit - state.assets(book))
     if not house.profit_with_swap:

@@ -1,6 +1,8 @@
 """Small pure parts of the paper broker: configuration, masks, depth, exposure, faults, passwords, wire."""
 
 import json
+import random
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executors.terminals.adapter import exact, same_place
+from executors.terminals.base import Identity
 from executors.terminals.paper import wire
 from executors.terminals.paper.broker import depth, personalities
 from executors.terminals.paper.broker.exposure import Exposure, Part, margin_of
 from executors.terminals.paper.broker.faults import FaultError, Faults
 from executors.terminals.paper.broker.passwords import matches, sealed
 from executors.terminals.paper.broker.personalities import ConfigurationError, Instrument
+from executors.terminals.paper.broker.staging import latency_ms
 from executors.terminals.paper.broker.texts import TEXTS
 from executors.terminals.paper.constants import *  # noqa: F403
 from executors.terminals.paper.masks import selects
@@ -212,3 +217,84 @@ def test_wrong_addresses_are_refused(url: str) -> None:
 def test_addresses() -> None:
     assert wire.address("tcp://127.0.0.1:8003") == ("127.0.0.1", 8003)
     assert wire.address("tcp://[::1]:9/") == ("::1", 9)
+
+
+# --- Where a terminal runs ---
+
+
+@pytest.mark.parametrize(
+    ("configured", "said", "same"),
+    [
+        (r"C:\MT5\one\terminal64.exe", r"C:\MT5\one", True),
+        (r"C:\MT5\one\terminal64.exe", r"c:\mt5\ONE", True),
+        ("C:/MT5/one/terminal64.exe", r"C:\MT5\one\\", True),
+        (r'"C:\MT5\one\terminal64.exe"', r"C:\MT5\one", True),
+        (r"C:\MT5\one", r"C:\MT5\one", True),
+        (r"C:\MT5\one\..\two\terminal64.exe", r"C:\MT5\two", True),
+        (r"C:\MT5\one\terminal64.exe", r"C:\MT5\two", False),
+        (r"C:\MT5\one\terminal64.exe", r"D:\MT5\one", False),
+        (r"C:\MT5\one\terminal64.exe", r"C:\MT5", False),
+        ("tcp://127.0.0.1:8003", "tcp://127.0.0.1:8003", True),
+        ("tcp://127.0.0.1:8003", "tcp://127.0.0.1:8004", False),
+    ],
+)
+def test_a_terminals_place_is_compared_as_windows_does(configured: str, said: str, same: bool) -> None:
+    assert same_place(configured, said) is same
+
+
+@pytest.mark.parametrize(
+    ("identity", "says"),
+    [
+        (Identity(7, "Here", "x"), ""),
+        (Identity(8, "Here", "x"), "logged in as 8 at Here, not 7 at Here"),
+        (Identity(7, "There", "x"), "logged in as 7 at There"),
+        (Identity(7, "Here", r"C:\two", r"C:\one"), r"runs at C:\two, not at C:\one"),
+    ],
+)
+def test_a_stranger_is_told_with_what_to_do(identity: Identity, says: str) -> None:
+    told = identity.stranger(7, "Here")
+    assert bool(told) == bool(says)
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [(0.1 + 0.2, "0.3"), (1.2004299999999999, "1.20043"), (0.00001, "0.00001"), (123456789.12, "123456789.12"), (0, "0")],
+)  # fmt: skip
+def test_the_last_bit_of_a_float_is_not_meant(value: float, meant: str) -> None:
+    assert exact(value) == Decimal(meant)
+
+
+def test_latencies_lie_around_their_median(tmp_path: Path) -> None:
+    """The shape of the brokers with a long tail: one of a hundred lies above the second figure."""
+    slow = personalities.load().personalities["desk"]
+    assert slow.latency_shape == "lognormal"
+    median, tail = slow.latency_ms
+    chance = random.Random(1)
+    drawn = sorted(latency_ms(slow, chance) for _ in range(4000))
+    assert drawn[2000] == pytest.approx(median, rel=0.1)
+    assert drawn[3960] == pytest.approx(tail, rel=0.25)
+    quick = personalities.load().personalities["net"]
+    assert quick.latency_ms[0] <= latency_ms(quick, chance) <= quick.latency_ms[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("api_off", "5"),
+        ("comment_mode", '"kep"'),
+        ("leverage", '"high"'),
+        ("improve", "1"),
+        ("request_ids", '"odd"'),
+    ],
+)
+def test_values_that_cannot_be_are_refused_with_their_key(tmp_path: Path, key: str, value: str) -> None:
+    (tmp_path / "personalities.toml").write_text(f"[personalities.ecn]\n{key} = {value}\n")
+    with pytest.raises(ConfigurationError, match=key):
+        personalities.load(tmp_path)
+
+
+def test_a_moment_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "personalities.toml").write_text('[personalities.ecn.all]\nexpires = "next week"\n')
+    with pytest.raises(ConfigurationError, match="expires must look like"):
+        personalities.load(tmp_path)
