@@ -1,8 +1,8 @@
 """Accept: the one way in for signals, whatever socket, route or webhook they came by.
 
 Precedes: the executors, which are woken by a Celery task an order and find every leg in the outbox besides.
-Follows: the order socket and REST. A signal is recorded whole by one Lua call or not at all; a known signal_id is
-answered from its record before anything else is looked at.
+Follows: the order socket and REST. A signal is recorded whole by one Lua call or not at all, and kept in the spool of
+this process meanwhile; a known signal_id is answered from its record before anything else is looked at.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from pydantic import ValidationError
 from executors.crashpoints import reached
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
-from executors.messages import ACTIONS, SIGNAL, OpenSignal, Signal, SignalView
+from executors.messages import ACTIONS, SIGNAL, Leg, OpenSignal, Signal, SignalView
+from executors.reaccept import Reaccept
+from executors.spool import Kept, Spool, confirmed
 from executors.state import Recorded, SignalStore, order_view
 from executors.target_cache import TargetCache
 from tradedist import order_metrics
@@ -28,8 +30,10 @@ from tradedist.redis import async_state
 
 logger = logging.getLogger(__name__)
 
+FULL = "The state store is full. Nothing was recorded; send it again when an operator has made room."
 STALE_TRIES = 3
 BUCKETS = 10_000  # users whose rate is remembered at once
+SPOOL_WAIT_S = 0.25  # for the disk, after the store has answered
 
 
 class Sender(Protocol):
@@ -138,10 +142,22 @@ def _conflict() -> Refused:
 
 async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, received_ms: float) -> Accepted:
     here = process()
+    entry: Kept | None = None
     try:
         for _ in range(STALE_TRIES):
             resolved = await here.targets.resolve(user, signal.targets)
             reached("accept-before-store")
+            entry = Kept(
+                signal=signal,
+                user_id=user.pk,
+                username=user.get_username(),
+                source=source,
+                ttl_ms=ttl_ms,
+                received_ms=received_ms,
+                targets=tuple(resolved.targets),
+                store_life=here.spool.store_life,
+            )
+            on_disk = here.spool.keep(entry)  # is written while the store is asked
             recorded = await here.store.record(
                 signal,
                 targets=resolved.targets,
@@ -154,25 +170,46 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
             )
             if recorded.status != "STALE":
                 break
+            here.spool.drop(entry)
             here.targets.forget()  # somebody changed users or grants meanwhile; nothing was recorded
         if recorded.status == "KNOWN":
             view = await here.store.view(signal.signal_id)
             if view is None:
                 raise AcceptUnknown
-            return Accepted(view, created=False)
+            safe = await here.store.safe(signal.signal_id, signal.digest())
+            return Accepted(_durable(view, safe and await _written(on_disk)), created=False)
     except redis.RedisError as error:
         logger.warning(
             "the state Redis did not answer accept: %s", error, extra={"signal_id": signal.signal_id}
         )
+        if isinstance(error, redis.exceptions.OutOfMemoryError) and entry is not None:
+            here.spool.drop(entry)  # it answered: nothing was recorded
+            raise Refused(Code.STORE_FULL, FULL, 503) from error
         raise AcceptUnknown from error
-    if recorded.status == "STALE":
+    if entry is None or recorded.status == "STALE":
         raise Refused(Code.UNAVAILABLE, "Permissions are changing just now. Send the signal again.", 503)
     if recorded.status != "CREATED":
+        here.spool.drop(entry)
         raise _conflict()
     reached("accept-after-store")
     order_metrics.accepted_here(signal.signal_id)
-    here.fanout.wake(recorded.legs)
-    return Accepted(_created_view(signal, user, source, recorded), created=True)
+    legs = [(Leg.model_validate_json(text), text) for text in recorded.legs]
+    here.fanout.wake(legs)
+    seqs = tuple(leg.leg_seq for leg, _ in legs)
+    here.spool.confirm(confirmed(entry, recorded.accepted_ms, recorded.deadline_ms, seqs))
+    view = _created_view(signal, user, source, recorded)
+    return Accepted(_durable(view, recorded.safe and await _written(on_disk)), created=True)
+
+
+async def _written(on_disk: "asyncio.Future[bool]") -> bool:
+    """Whether the spool has it; a disk that is stuck holds nobody up."""
+    if not on_disk.done():
+        await asyncio.wait([on_disk], timeout=SPOOL_WAIT_S)
+    return on_disk.done() and on_disk.result()
+
+
+def _durable(view: SignalView, safe: bool) -> SignalView:
+    return view if safe else view.model_copy(update={"durability": "degraded"})
 
 
 def _created_view(signal: Signal, user: Any, source: str, recorded: Recorded) -> SignalView:
@@ -223,9 +260,14 @@ class _PerLoop:
 
     def __init__(self) -> None:
         self.client = async_state()
-        self.store = SignalStore(self.client)
-        self.fanout = Fanout(self.client)
+        self.store = SignalStore(
+            self.client, replicas=settings.REPLICAS_CONFIRM, wait_ms=settings.REPLICAS_WAIT_MS
+        )
+        self.fanout = Fanout(self.client, self.store)
         self.targets = TargetCache(self.client)
+        self.spool = Spool(settings.DATA_DIR / "spool", max_orders=settings.SPOOL_ORDERS)
+        reaccept = Reaccept(self.spool, self.store, self.fanout.wake)
+        self.watch = asyncio.ensure_future(reaccept.run())
 
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _PerLoop]" = weakref.WeakKeyDictionary()
@@ -239,8 +281,16 @@ def process() -> _PerLoop:
     return found
 
 
+def open_process() -> None:
+    """At the start of a web process: signals that an earlier one left in its spool are looked after from now on."""
+    process().spool.start()
+
+
 async def close_process() -> None:
     """Ends what `process` began in this event loop; for an orderly end, and tests."""
     if found := _loops.pop(asyncio.get_running_loop(), None):
+        found.watch.cancel()
+        await asyncio.wait([found.watch])
         await found.fanout.close()
+        await found.spool.close()
         await found.client.aclose()

@@ -31,6 +31,7 @@ class Code(StrEnum):
     TRADING_HALTED = "TRADING_HALTED"
     RATE_LIMITED = "RATE_LIMITED"
     ACCEPT_UNKNOWN = "ACCEPT_UNKNOWN"
+    STORE_FULL = "STORE_FULL"  # the state Redis has no memory left: nothing is accepted, nothing was recorded
     UNAVAILABLE = "UNAVAILABLE"
     INTERNAL = "INTERNAL"
     # denials by the executor's last line

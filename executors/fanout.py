@@ -2,6 +2,7 @@
 
 Precedes: listeners and `tasks.execute_order`. Follows: dispatch, once the store has recorded the signal. All of it may be
 lost: the outbox has every leg. The grace keeps the workers that Celery wakes from competing with the orders themselves.
+With CELERY_DISPATCH=backup only orders that nobody has reported on after a longer grace become tasks.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from django.conf import settings
 
 from executors.crashpoints import reached
 from executors.messages import Leg, OpenSignal
+from executors.orders import OrderState
+from executors.state import SignalStore
 from executors.wakeup import Wakeup
 from tradedist import keys
 from tradedist.clock import monotonic_ms, now_ms
@@ -28,25 +31,28 @@ EXECUTE_TASK = "executors.tasks.execute_order"
 CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 ADDRESSES_AGE_MS = 500
 MAX_PENDING = 1000  # publications; beyond it the outbox alone wakes the executors
+MAX_UNREPORTED = 5000  # orders that wait for a backup task
 
 
 class Fanout:
-    """One an event loop. `client` is its state Redis."""
+    """One an event loop. `client` is its state Redis, `store` the signals in it."""
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    def __init__(self, client: "redis.asyncio.Redis", store: SignalStore) -> None:
         self._redis = client
+        self._store = store
+        self._unreported: list[tuple[Leg, str]] = []
+        self._backup: asyncio.Task[None] | None = None
         self._wakeup = Wakeup(Keyring({0: settings.WIRE_KEY}), boot_id=now_ms())
         self._addresses: dict[str, str] = {}
         self._read_ms = -ADDRESSES_AGE_MS * 2.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
 
-    def wake(self, texts: Sequence[str]) -> None:
-        """`texts`: legs as JSON. Returns at once; what takes time goes on in the background."""
+    def wake(self, legs: Sequence[tuple[Leg, str]]) -> None:
+        """`legs`: each with its JSON. Returns at once; what takes time goes on in the background."""
         if len(self._tasks) >= MAX_PENDING:
             logger.warning("too many publications pending: the outbox wakes the executors")
             return
-        legs = [(Leg.model_validate_json(text), text) for text in texts]
         reached("wake-before-datagrams")
         known = all(leg.terminal_id in self._addresses for leg, _ in legs)
         if known:
@@ -64,7 +70,7 @@ class Fanout:
         self._wakeup.close()
         self._publisher.shutdown(wait=False)
 
-    async def _go_on(self, legs: list[tuple[Leg, str]], *, sent: bool) -> None:
+    async def _go_on(self, legs: Sequence[tuple[Leg, str]], *, sent: bool) -> None:
         if not sent or monotonic_ms() - self._read_ms > ADDRESSES_AGE_MS:
             await self._read_addresses({leg.terminal_id for leg, _ in legs})
         if not sent:
@@ -72,7 +78,36 @@ class Fanout:
         reached("wake-after-frames")
         await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000)
         self._wakeup.flush()
+        if settings.CELERY_DISPATCH == "backup":
+            self._back_up(legs)
+        else:
+            await self._publish(legs)
+
+    async def _publish(self, legs: Sequence[tuple[Leg, str]]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._publisher, publish_tasks, legs)
+
+    def _back_up(self, legs: Sequence[tuple[Leg, str]]) -> None:
+        """All orders of a grace are looked at together, so that the look costs a busy process next to nothing."""
+        if len(self._unreported) >= MAX_UNREPORTED:
+            return  # the outbox has them
+        self._unreported += legs
+        if self._backup is None:
+            self._backup = asyncio.ensure_future(self._look_back())
+            self._tasks.add(self._backup)
+            self._backup.add_done_callback(self._tasks.discard)
+
+    async def _look_back(self) -> None:
+        await asyncio.sleep(settings.CELERY_BACKUP_MS / 2000)
+        legs, self._unreported, self._backup = self._unreported, [], None
+        await asyncio.sleep(settings.CELERY_BACKUP_MS / 1000)
+        try:
+            states = await self._store.look([keys.order(leg.order_id) for leg, _ in legs])
+        except redis.RedisError as error:
+            logger.warning("unreported orders could not be looked for: %s", error)
+            return
+        late = [leg for leg, state in zip(legs, states, strict=True) if state == OrderState.QUEUED]
+        if late:
+            await self._publish(late)
 
     async def _read_addresses(self, also: set[str]) -> None:
         self._read_ms = monotonic_ms()

@@ -46,14 +46,21 @@ class Recorded:
     deadline_ms: int = 0
     legs: tuple[str, ...] = ()  # messages.Leg as JSON
     reports: tuple[str, ...] = ()
+    safe: bool = True  # as many replicas have it as must
 
 
 class SignalStore:
-    """The web processes' side: accept, and what is known of a signal."""
+    """The web processes' side: accept, and what is known of a signal.
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    `replicas`: how many of them must have a new signal on disk within `wait_ms`, or its record says that they have not.
+    """
+
+    def __init__(self, client: "redis.asyncio.Redis", *, replicas: int = 0, wait_ms: int = 50) -> None:
         self._redis = client
         self._accept = client.register_script((LUA / "accept.lua").read_text())
+        self._look = client.register_script((LUA / "look.lua").read_text())
+        self._replicas = replicas
+        self._wait = ("WAITAOF", 1, replicas, wait_ms)
 
     async def record(
         self,
@@ -66,8 +73,14 @@ class SignalStore:
         ttl_ms: int,
         received_ms: float,
         access_version: str = "",
+        accepted_ms: int = 0,
+        deadline_ms: int = 0,
+        seqs: Sequence[int] = (),
     ) -> Recorded:
-        """One Lua call. `targets`: (terminal_id, epoch). Raises redis.RedisError: then nothing is known."""
+        """One Lua call. `targets`: (terminal_id, epoch). Raises redis.RedisError: then nothing is known.
+
+        `accepted_ms`, `deadline_ms` and `seqs` (leg numbers) are those that a signal had which the store has lost.
+        """
         signal_id = signal.signal_id
         names = [keys.signal(signal_id), keys.SIGNALS, keys.UNSETTLED, keys.REPORTS, keys.ACCESS_VERSION]
         side, lots = "", ""
@@ -88,21 +101,77 @@ class SignalStore:
             lots,
             received_ms,
             access_version,
+            accepted_ms or "",
+            deadline_ms or "",
         ]
-        for terminal_id, epoch in targets:
+        for place, (terminal_id, epoch) in enumerate(targets):
             leg_id = order_id(signal_id, terminal_id)
             names += [keys.order(leg_id), keys.outbox(terminal_id), keys.leg_seq(terminal_id)]
-            args += [leg_id, terminal_id, epoch]
-        answer = cast(list[str], await self._accept(keys=names, args=args))
+            args += [leg_id, terminal_id, epoch, seqs[place] if seqs else ""]
+        answer, safe = await self._write(names, args)
         if answer[0] != "CREATED":
-            return Recorded(answer[0])
+            return Recorded(answer[0], safe=safe)
         return Recorded(
             "CREATED",
             accepted_ms=int(answer[1]),
             deadline_ms=int(answer[2]),
             legs=tuple(answer[3::2]),
             reports=tuple(answer[4::2]),
+            safe=safe,
         )
+
+    async def _write(self, names: list[str], args: list[str | int]) -> tuple[list[str], bool]:
+        """The script's answer, and whether as many replicas have it as must."""
+        if not self._replicas:
+            return cast(list[str], await self._accept(keys=names, args=args)), True
+        for last in (False, True):
+            # on one connection: the server waits for what this connection has written
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.evalsha(self._accept.sha, len(names), *names, *args)
+            pipe.execute_command(*self._wait)
+            answer, confirmed = await pipe.execute(raise_on_error=False)
+            if isinstance(answer, redis.exceptions.NoScriptError) and not last:
+                await cast(Any, self._redis.script_load(self._accept.script))
+                continue
+            if isinstance(answer, redis.RedisError):
+                raise answer
+            break
+        if isinstance(confirmed, redis.RedisError):
+            logger.warning("replicas could not be waited for: %s", confirmed, extra={"action": "accept"})
+            return answer, False
+        # a signal that was known before was written by another connection: nothing was waited for
+        return answer, answer[0] == "CREATED" and self._enough(confirmed)
+
+    def _enough(self, confirmed: list[int]) -> bool:
+        """`confirmed`: how many local and replica disks have it."""
+        return confirmed[0] >= 1 and confirmed[1] >= self._replicas
+
+    async def safe(self, signal_id: str, digest: str) -> bool:
+        """Whether a signal that was recorded before is where it must be: written once more, the same, and waited for."""
+        if not self._replicas:
+            return True
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hset(keys.signal(signal_id), "digest", digest)
+        pipe.execute_command(*self._wait)
+        _, confirmed = await pipe.execute(raise_on_error=False)
+        return not isinstance(confirmed, redis.RedisError) and self._enough(confirmed)
+
+    async def life(self) -> str:
+        """Names the store's life: another one after each restart and failover."""
+        found = cast(dict[str, Any], await cast(Any, self._redis.info("replication")))
+        return str(found.get("master_replid", ""))
+
+    async def look(self, names: Sequence[str]) -> list[str]:
+        """For each key of a signal or order: the order's state, SIGNAL or PARTIAL, or "" when it is not there."""
+        return cast(list[str], await self._look(keys=list(names))) if names else []
+
+    async def legs(self, order_ids: Sequence[str]) -> list[Leg]:
+        """Those that can be read, in the order of their ids."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in order_ids:
+                pipe.hget(keys.order(name), "leg")
+            rows = await pipe.execute()
+        return [leg for row in rows if row and (leg := read_leg(row)) is not None]
 
     async def known(self, signal_id: str) -> dict[str, str]:
         """The signal's record, empty when there is none."""

@@ -126,6 +126,7 @@ class SimStore:
                 record = now.orders[report.order_id] = OrderRecord(leg)
                 now.counters[terminal_id] = max(now.counters.get(terminal_id, 0), leg.leg_seq)
                 now.signals.setdefault(report.signal_id, (leg.digest, leg.user_id, True))
+                now.stream.append((report.order_id, 0, OrderState.QUEUED))
             ended = record.state in SETTLED and record.state is not OrderState.NOT_EXECUTED
             if new or (record.report_seq < report.report_seq and not (ended and not settled)):
                 record.state, record.report_seq = report.state, report.report_seq

@@ -65,6 +65,13 @@ CLOSE_TTL_MS = envint("CLOSE_TTL_MS", 86_400_000, low=100)
 MAX_TTL_MS = envint("MAX_TTL_MS", 86_400_000, low=100)
 ORDERS_PER_SECOND = envint("ORDERS_PER_SECOND", 10, low=1)  # accepted signals per user
 DISPATCH_GRACE_MS = envint("DISPATCH_GRACE_MS", 20)  # Celery tasks are published this long after accept
+CELERY_DISPATCH = envchoice("CELERY_DISPATCH", "all", ("all", "backup"))  # which orders become Celery tasks
+CELERY_BACKUP_MS = envint("CELERY_BACKUP_MS", 500, low=10)  # backup: those unreported after this
+REPLICAS_CONFIRM = envint("REPLICAS_CONFIRM", 0, high=16)  # replicas that must have a signal on disk
+REPLICAS_WAIT_MS = envint("REPLICAS_WAIT_MS", 50, low=1, high=1_000)
+SPOOL_ORDERS = envint(
+    "SPOOL_ORDERS", 50_000, low=1
+)  # a web process keeps so many unexecuted orders on its disk
 OUTBOX_DRAIN_MS = envint("OUTBOX_DRAIN_MS", 250, low=10)  # the supervisor's drain of all terminals
 OWN_DRAIN_MS = envint("OWN_DRAIN_MS", 5_000, low=10)  # each executor's own drain
 ACCOUNT_SYNC_MS = envint("ACCOUNT_SYNC_MS", 500, low=10)

@@ -4,8 +4,9 @@
 --       leg counter
 -- ARGV  1 signal_id  2 body (JSON)  3 digest  4 user_id  5 username  6 source  7 ttl_ms  8 age_ms
 --       9 action  10 symbol  11 side ("" = none)  12 lots ("" = none)  13 received_ms
---       14 the access version under which the targets were resolved ("" = do not compare); then for each leg:
---       order_id, terminal_id, epoch
+--       14 the access version under which the targets were resolved ("" = do not compare)
+--       15 accepted_ms  16 deadline_ms: of a signal that is accepted again after the store lost it ("" = now)
+--       then for each leg: order_id, terminal_id, epoch, leg_seq ("" = the next; else the one that it had)
 -- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"STALE"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
 
 local known = redis.call('HMGET', KEYS[1], 'digest', 'user_id', 'partial', 'orders')
@@ -20,9 +21,9 @@ if ARGV[14] ~= '' and (redis.call('GET', KEYS[5]) or '0') ~= ARGV[14] then retur
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local accepted = string.format('%.0f', now)
-local deadline = string.format('%.0f', now + tonumber(ARGV[7]) - tonumber(ARGV[8]))
-local accepted_us = time[1] * 1000000 + time[2]
+local accepted = ARGV[15] ~= '' and ARGV[15] or string.format('%.0f', now)
+local deadline = ARGV[16] ~= '' and ARGV[16] or string.format('%.0f', now + tonumber(ARGV[7]) - tonumber(ARGV[8]))
+local accepted_us = ARGV[15] ~= '' and tonumber(ARGV[15]) * 1000 or time[1] * 1000000 + time[2]
 local trace = string.format('{"received":%.0f,"accepted":%s,"accepted_us":%.0f,"accept_us":%.0f}',
   math.floor(tonumber(ARGV[13])), accepted, accepted_us, math.max(0, accepted_us - tonumber(ARGV[13]) * 1000))
 local answer = { 'CREATED', accepted, deadline }
@@ -30,11 +31,15 @@ local order_ids, named = {}, {}
 
 for i = 0, (#KEYS - 5) / 3 - 1 do
   local order_key, outbox, counter = KEYS[6 + i * 3], KEYS[7 + i * 3], KEYS[8 + i * 3]
-  local order_id, terminal_id, epoch = ARGV[15 + i * 3], ARGV[16 + i * 3], ARGV[17 + i * 3]
+  local order_id, terminal_id, epoch, seq = ARGV[17 + i * 4], ARGV[18 + i * 4], ARGV[19 + i * 4], ARGV[20 + i * 4]
   local held = redis.call('HMGET', order_key, 'leg', 'report')
   local leg, report = held[1], held[2]
   if not leg then
-    local seq = string.format('%.0f', redis.call('INCR', counter))
+    if seq == '' then
+      seq = string.format('%.0f', redis.call('INCR', counter))
+    elseif tonumber(seq) > tonumber(redis.call('GET', counter) or '0') then
+      redis.call('SET', counter, seq)
+    end
     leg = '{"signal":' .. ARGV[2] .. ',"digest":"' .. ARGV[3] .. '","terminal_id":"' .. terminal_id
       .. '","epoch":' .. epoch .. ',"leg_seq":' .. seq .. ',"accepted_ms":' .. accepted
       .. ',"deadline_ms":' .. deadline .. ',"user_id":' .. ARGV[4] .. ',"trace":' .. trace .. '}'

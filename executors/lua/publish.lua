@@ -13,10 +13,27 @@ if ARGV[3] ~= '' and reached < tonumber(ARGV[3]) then return -1 - reached end
 
 local ended = { FILLED = 1, DONE = 1, REJECTED = 1, DENIED = 1, EXPIRED = 1, CANCELLED = 1, MANUAL = 1 }
 
+-- The report that accept made and the store lost: an order's reports count from 0 without gaps.
+local function restore_first_report(order_id, fields)
+  local signal = fields.signal
+  local symbol = type(signal.symbol) == 'string' and signal.symbol or ''  -- null is no string
+  local opens = signal.action == 'open'
+  local side = opens and '"' .. signal.side .. '"' or 'null'
+  local lots = opens and signal.lots or '0'
+  local trace = {}
+  for name, value in pairs(fields.trace or {}) do
+    trace[#trace + 1] = string.format('"%s":%.0f', name, value)
+  end
+  redis.call('XADD', KEYS[1], '*', 'report', '{"order_id":"' .. order_id .. '","signal_id":"' .. signal.signal_id
+    .. '","terminal_id":"' .. fields.terminal_id .. '","report_seq":0,"state":"QUEUED","action":"' .. signal.action
+    .. '","symbol":"' .. symbol .. '","side":' .. side .. ',"lots":"' .. lots
+    .. '","time_ms":' .. string.format('%.0f', fields.accepted_ms) .. ',"user_id":'
+    .. string.format('%.0f', fields.user_id) .. ',"trace":{' .. table.concat(trace, ',') .. '}}')
+end
+
 -- The signal of a leg whose record was lost with it: enough to be shown, and marked, so that accept completes it.
-local function restore_signal(key, order_id, leg)
+local function restore_signal(key, order_id, leg, fields)
   local body = string.sub(leg, 11, string.find(leg, ',"digest":"', 1, true) - 1)
-  local fields = cjson.decode(leg)
   if fields.leg_seq > tonumber(redis.call('GET', KEYS[6]) or '0') then
     redis.call('SET', KEYS[6], string.format('%.0f', fields.leg_seq))  -- no number is given out twice
   end
@@ -43,7 +60,9 @@ for i = 0, (#KEYS - 6) / 2 - 1 do
   if not known[1] then
     -- the store was rolled back behind this order: make its record again from the journal's leg
     redis.call('HSET', order_key, 'leg', ARGV[base + 7], 'overdue', '0')
-    restore_signal(KEYS[8 + i * 2], order_id, ARGV[base + 7])
+    local fields = cjson.decode(ARGV[base + 7])
+    restore_signal(KEYS[8 + i * 2], order_id, ARGV[base + 7], fields)
+    restore_first_report(order_id, fields)
   end
   -- a restored journal may count on from behind: what has ended here does not open again
   if not known[1] or (tonumber(known[1]) < seq and (settled or not ended[known[2]])) then

@@ -118,7 +118,7 @@ export const SETTLED = new Set([
 export const FAILED = new Set(["REJECTED", "DENIED", "EXPIRED", "CANCELLED", "NOT_EXECUTED", "UNKNOWN"]);
 
 /** Answers after which the same signal is sent again: it may be recorded, or nothing could be. */
-export const SEND_AGAIN = new Set(["ACCEPT_UNKNOWN", "UNAVAILABLE"]);
+export const SEND_AGAIN = new Set(["ACCEPT_UNKNOWN", "STORE_FULL", "UNAVAILABLE"]);
 
 /** A message that is not what the contract says. The connection cannot be trusted further. */
 export class MessageError extends Error {}

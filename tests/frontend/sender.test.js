@@ -135,6 +135,7 @@ test("REST's refusals count like the socket's", async () => {
   const cases = [
     [{ status: 403, body: { code: "FORBIDDEN", message: "no" } }, "REFUSED", 0],
     [{ status: 503, body: { code: "UNAVAILABLE", message: "later" } }, "SENDING", 1],
+    [{ status: 503, body: { code: "STORE_FULL", message: "later" } }, "SENDING", 1],
     [{ status: 401, body: { code: "NOT_SIGNED_IN", message: "sign in" } }, "SENDING", 1],
     [{ status: 502, body: null }, "SENDING", 1],
     [null, "SENDING", 1],

@@ -37,9 +37,11 @@ class Command(BaseCommand):
 
 def start() -> None:
     """The hub reads from the beginning, so that the metrics count without any socket open."""
+    from executors.dispatch import open_process
     from tradedist import hub
 
     hub.current()
+    open_process()
 
 
 async def stop() -> None:
