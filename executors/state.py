@@ -120,7 +120,7 @@ class SignalStore:
             safe=safe,
         )
 
-    async def _write(self, names: list[str], args: list[str | int]) -> tuple[list[str], bool]:
+    async def _write(self, names: list[str], args: list[str | int | float]) -> tuple[list[str], bool]:
         """The script's answer, and whether as many replicas have it as must."""
         if not self._replicas:
             return cast(list[str], await self._accept(keys=names, args=args)), True

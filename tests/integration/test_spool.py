@@ -197,8 +197,8 @@ async def test_a_store_that_lost_it_gets_it_back_as_it_was(make_web: Maker, stat
         assert made.report.model_copy(update={"trace": was.report.trace}) == was.report
     assert again.model_dump(exclude={"orders"}) == view.model_dump(exclude={"orders"})
     legs = [leg for leg in web.woken if leg.signal.signal_id == str(UUID(int=2))]
-    for leg, was in zip(legs, before, strict=True):
-        assert leg.model_copy(update={"trace": was.trace}) == was  # numbers, times, user
+    for leg, sent in zip(legs, before, strict=True):
+        assert leg.model_copy(update={"trace": sent.trace}) == sent  # numbers, times, user
     assert {leg.leg_seq for leg in web.woken} == {1, 2}
     for terminal_id in ("alpha", "beta"):
         assert state_redis.zrange(keys.outbox(terminal_id), 0, -1) == [
