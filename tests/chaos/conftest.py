@@ -3,3 +3,4 @@
 import logging
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("crash-points")]
 SEEDS = int(os.environ.get("CRASH_SEEDS", "40"))
 # supervisord holds a process back that ends within this time of its start: runs wait it out before they kill again
 STEADY_S = 3.2
+ANSWERS_S = 1.5  # the web process answers the other lanes at least for this long between two crashes
 
 SETTINGS = {
     "ORDERS_PER_SECOND": "100000",
@@ -86,15 +87,23 @@ class Lane(threading.Thread):
             self.results.append(one.result)
 
     def _steady(self, point: str) -> None:
+        """Waits until the process to be killed has run for a while, and others have got their answers from it."""
         name = "web" if point in WEB else "terminals" if point in SUPERVISOR else ""
-        if not name:
-            return
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
+        until = time.monotonic() + 60
+        while name and time.monotonic() < until:
             process = self.stack.control().states().get(name)
             if process is not None and process.pid and _age_s(process.pid) >= STEADY_S:
-                return
+                break
             time.sleep(0.05)
+        if name == "web":
+            wait_until(self._web_answers, 60)
+            time.sleep(ANSWERS_S)
+
+    def _web_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.stack.base_url}/api/health", timeout=3).status_code in (200, 503)
+        except httpx.HTTPError:
+            return False
 
 
 def _age_s(pid: int) -> float:
