@@ -108,7 +108,8 @@ class Execution:
                 "a leg of another terminal arrived", extra={"order_id": leg.order_id, "action": "arrive"}
             )
             return
-        known = self.open.get(leg.order_id) or self.journal.get(leg.order_id)
+        row = self.open.get(leg.order_id)
+        known = row.leg.digest if row else self.journal.digest(leg.order_id)
         if known is None:
             if leg.leg_seq > self.adopted_seq:
                 self.queue.put(leg, path)
@@ -116,7 +117,7 @@ class Execution:
                 self.adopt(leg)
             return  # other paths may repeat what the lost journal has run; only the outbox knows what was not reported
         self.queue.pass_by(leg.leg_seq)
-        if known.leg.digest != leg.digest:
+        if known != leg.digest:
             logger.error(
                 "a known order came with another digest and is refused",
                 extra={"order_id": leg.order_id, "code": Code.DIGEST_MISMATCH},

@@ -174,6 +174,11 @@ class Journal:
     def knows(self, order_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM legs WHERE order_id = ?", (order_id,)).fetchone() is not None
 
+    def digest(self, order_id: str) -> str | None:
+        """Of the order's signal; None when the journal does not know the order."""
+        row = self._db.execute("SELECT digest FROM legs WHERE order_id = ?", (order_id,)).fetchone()
+        return row[0] if row else None
+
     def newest_ticket(self) -> tuple[int, int]:
         """(order_ticket, UTC ms of its answer): the highest that the latest executed requests were told; (0, 0)."""
         rows = self._db.execute(
@@ -245,26 +250,26 @@ class Journal:
                     )
                 row.report_seq = report.report_seq
             leg = row.leg
-            self._db.execute(
-                "INSERT INTO legs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
-                " state = excluded.state, wanted_lots = excluded.wanted_lots, filled_lots = excluded.filled_lots,"
-                " plan = CASE WHEN excluded.plan = '' THEN legs.plan ELSE excluded.plan END,"
-                " report_seq = excluded.report_seq, open = excluded.open",
-                (
-                    row.order_id,
-                    leg.leg_seq,
-                    leg.epoch,
-                    leg.digest,
-                    leg.model_dump_json(),
-                    row.state.value,
-                    str(row.wanted_lots),
-                    str(row.filled_lots),
-                    "" if row.plan_kept else json.dumps(row.plan),
-                    row.report_seq,
-                    int(row.state not in SETTLED),
-                    row.received_ms,
-                ),
-            )
+            if not (row.plan_kept and self._moved_on(row)):
+                self._db.execute(
+                    "INSERT INTO legs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
+                    " state = excluded.state, wanted_lots = excluded.wanted_lots, filled_lots = excluded.filled_lots,"
+                    " plan = excluded.plan, report_seq = excluded.report_seq, open = excluded.open",
+                    (
+                        row.order_id,
+                        leg.leg_seq,
+                        leg.epoch,
+                        leg.digest,
+                        leg.model_dump_json(),
+                        row.state.value,
+                        str(row.wanted_lots),
+                        str(row.filled_lots),
+                        json.dumps(row.plan),
+                        row.report_seq,
+                        int(row.state not in SETTLED),
+                        row.received_ms,
+                    ),
+                )
             if request is not None:
                 self._put_request(row.order_id, request)
             for position, report in enumerate(reports, self._position + 1):
@@ -275,6 +280,22 @@ class Journal:
                 )
         self._position += len(reports)
         row.plan_kept = True
+
+    def _moved_on(self, row: LegRow) -> bool:
+        """An order whose leg and plan are here already: only what changes is written. False: it is not here."""
+        moved = self._db.execute(
+            "UPDATE legs SET state = ?, wanted_lots = ?, filled_lots = ?, report_seq = ?, open = ?"
+            " WHERE order_id = ?",
+            (
+                row.state.value,
+                str(row.wanted_lots),
+                str(row.filled_lots),
+                row.report_seq,
+                int(row.state not in SETTLED),
+                row.order_id,
+            ),
+        )
+        return moved.rowcount == 1
 
     def _put_request(self, order_id: str, request: RequestRow) -> None:
         self._db.execute(

@@ -9,18 +9,20 @@ import logging
 import selectors
 import socket
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
 from executors.crashpoints import reached
 from executors.messages import Leg
-from tradedist.wire import FRAME_MAX, Frame, Keyring, Kind, StreamDecoder, WireError, open_frame
+from tradedist.wire import DATAGRAM_MAX, FRAME_MAX, Frame, Keyring, Kind, StreamDecoder, WireError, open_frame
 
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 64
 RECEIVE_BYTES = 65_536
+RECENT = 64  # frames whose copy by the other way is known by its bytes
 RECEIVE_BUFFER = 4 * 1024 * 1024  # a burst of legs waits here while a broker call holds the interpreter
 
 
@@ -42,6 +44,7 @@ class Listener(threading.Thread):
         self._selector = selectors.DefaultSelector()
         self._tcp, self._udp = self._bind(host)
         self._decoders: dict[socket.socket, StreamDecoder] = {}
+        self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._proven: set[socket.socket] = set()  # connections that have brought an authentic leg
         self._stop_reader, self._stop_writer = socket.socketpair()
         for listening in (self._tcp, self._udp, self._stop_reader):
@@ -134,7 +137,9 @@ class Listener(threading.Thread):
         connection.close()
 
     def _take(self, raw: bytes, path: str) -> bool:
-        """Whether it was authentic."""
+        """Whether it was authentic. The executor took the leg when `submit` says True; its copy is left unread."""
+        if raw in self._recent:
+            return True
         try:
             frame: Frame = open_frame(raw, self._keyring)
             if frame.kind is not Kind.LEG or frame.sender != self.terminal_id:
@@ -144,7 +149,10 @@ class Listener(threading.Thread):
             self.refused += 1
             return False
         reached("leg-heard")
-        self._submit(leg, path)
+        if self._submit(leg, path) is True and len(raw) <= DATAGRAM_MAX:
+            self._recent[raw] = None
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
         return True
 
     def _close(self) -> None:

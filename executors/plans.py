@@ -4,7 +4,7 @@ Precedes: execution sends what comes out. Follows: the leg, the frozen plan, and
 """
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ BUY, SELL = 0, 1
 EXEMODE_MARKET = 2  # market and exchange execution ignore the price
 FILLING_FOK_BIT, FILLING_IOC_BIT = 1, 2
 FOK, IOC, RETURN = 0, 1, 2
+REQUEST_FIELDS = tuple(field.name for field in fields(TradeRequest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,6 @@ def late(leg: Leg, now_ms: int) -> str:
 
 
 def jsonable(request: TradeRequest) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(request).items()
-    }
+    """All its values are plain: `dataclasses.asdict` would copy each of them."""
+    found = ((name, getattr(request, name)) for name in REQUEST_FIELDS)
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in found}

@@ -347,3 +347,22 @@ def test_the_number_of_a_lost_journal_is_kept_and_never_lowered(opened: Opener) 
     journal.note_adopted(5)
     journal.close()
     assert opened().adopted_seq() == 7
+
+
+def test_an_order_that_moves_on_keeps_leg_and_plan_and_one_that_is_missing_is_written_whole(
+    opened: Opener,
+) -> None:
+    journal = opened()
+    row = row_of(1)
+    row.plan = {"tickets": [[7, "EURUSD", 0, "1"]]}
+    journal.record(row, told(row, S.INTENT))
+    assert row.plan_kept
+    row.state, row.filled_lots = S.FILLED, Decimal("0.5")
+    journal.record(row, told(row, S.FILLED))
+    assert journal.get(row.order_id) == row
+    assert journal.digest(row.order_id) == row.leg.digest
+    other = row_of(2)
+    other.plan, other.plan_kept = {"tickets": []}, True  # as after a transaction that was rolled back
+    journal.record(other, told(other, S.INTENT))
+    assert journal.get(other.order_id) == other
+    assert journal.digest("nothing:sim-1") is None

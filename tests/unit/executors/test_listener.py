@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from executors.listener import CONNECTIONS, Listener
+from executors.listener import CONNECTIONS, RECENT, Listener
 from executors.messages import Leg
 from executors.wakeup import Wakeup
 from tests.simulated import make_leg, make_open
@@ -150,3 +150,29 @@ def test_two_listeners_never_share_a_port() -> None:
         thief.bind(first.address)
     for ear in (first, second):
         ear.listener.stop()
+
+
+def test_the_copy_of_a_leg_that_was_taken_is_left_unread() -> None:
+    heard: list[str] = []
+
+    def submit(leg: Leg, path: str) -> bool:
+        heard.append(path)
+        return leg.leg_seq != 2  # of which the inbox had no room
+
+    listener = Listener("sim-1", KEYS, submit)
+    taken, refused = sealed(LEG), sealed(make_leg(make_open(2), 2))
+    assert [listener._take(taken, "udp"), listener._take(taken, "tcp")] == [True, True]
+    assert heard == ["udp"]
+    assert listener._take(sealed(LEG.model_copy(update={"deadline_ms": LEG.deadline_ms + 1})), "tcp")
+    assert heard == ["udp", "tcp"], "another frame of the same leg is read"
+    listener._take(refused, "udp")
+    listener._take(refused, "tcp")
+    assert heard == ["udp", "tcp", "udp", "tcp"], "what was not taken is offered again"
+    forged = taken[:-1] + bytes([taken[-1] ^ 1])
+    assert not listener._take(forged, "udp")
+    assert listener.refused == 1
+    for number in range(3, 3 + RECENT):
+        listener._take(sealed(make_leg(make_open(number), number)), "udp")
+    assert len(listener._recent) == RECENT
+    listener.start()
+    listener.stop()
