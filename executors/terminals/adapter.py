@@ -339,4 +339,5 @@ def _spec(row: Any) -> SymbolSpec:
         trade_mode=int(row.trade_mode), exemode=int(row.trade_exemode), filling_mode=int(row.filling_mode),
         currency_base=row.currency_base, currency_profit=row.currency_profit,
         currency_margin=row.currency_margin, description=row.description, path=row.path,
+        order_mode=int(row.order_mode), expiration_mode=int(row.expiration_mode),
     )  # fmt: skip

@@ -84,6 +84,8 @@ class SymbolSpec:
     currency_margin: str
     description: str
     path: str
+    order_mode: int = 127  # bit mask: market 1, limit 2, stop 4, stop-limit 8, SL 16, TP 32, close-by 64
+    expiration_mode: int = 15  # bit mask: GTC 1, day 2, specified 4, specified day 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
-from executors.terminals import metatrader, paper
+import pytest
+
+from executors.terminals import base, metatrader, paper
 from executors.terminals.adapter import ModuleTerminal
+from executors.terminals.base import TradeRequest
 from executors.terminals.paper.places import ROOT, STANDIN
 from executors.terminals.remote import RemoteModule
-from tests.paper import PASSWORD, PaperBroker
+from tests.paper import PASSWORD, PaperBroker, running_broker
 
+DEAL, BUY, IOC, DONE = 1, 0, 1, 10009
+LOT = Decimal("0.1")
+NOISY = """
+[personalities.noisy]
+server = "PaperNoisy-Test"
+company = "Paper Noise"
+currency = "USD"
+leverage = 100
+margin_mode = 2
+float_noise = true
+symbols = ["EURUSD"]
+"""
 KINDS = ("paper", "metatrader", "remote", "mt5linux")
 START_LIMIT_S = 15.0
 
@@ -105,3 +121,44 @@ def mt5linux_server(broker: PaperBroker) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[PaperBroker]:
+    with running_broker(NOISY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def far_port(broker: PaperBroker) -> Iterator[int]:
+    with mt5linux_server(broker) as port:
+        yield port
+
+
+@pytest.fixture(params=KINDS)
+def rig(request: pytest.FixtureRequest, broker: PaperBroker, far_port: int) -> Iterator[Rig]:
+    broker.oracle.clear_faults()
+    broker.push("EURUSD", 1.10000, 1.10010)
+    made = Rig(request.param, broker, far_port)
+    yield made
+    made.close()
+    broker.oracle.clear_faults()
+    broker.check(magics_unique=False)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def sent(terminal: ModuleTerminal, **fields: object) -> base.SendResult:
+    reply = terminal.send(TradeRequest(**fields))  # type: ignore[arg-type]
+    assert reply.result is not None, reply.error
+    return reply.result
+
+
+def bought(terminal: ModuleTerminal, lots: Decimal = LOT, **more: object) -> base.Position:
+    fields: dict[str, object] = {"action": DEAL, "symbol": "EURUSD", "volume": lots, "type": BUY}
+    result = sent(terminal, **(fields | {"type_filling": IOC} | more))
+    assert result.retcode == DONE
+    (position,) = [item for item in terminal.positions() if item.ticket == result.order]
+    return position
