@@ -10,12 +10,13 @@ from executors.holdings import account_state, pending_states, position_states
 from executors.journal import Journal
 from executors.link import InstanceFacts
 from executors.messages import TerminalConfig, TerminalUpdate
-from executors.terminals.base import Position, Terminal
+from executors.protection import Protection
+from executors.terminals.base import Order, Position, Terminal
 from tradedist.clock import now_ms
 
 
 class AccountSync:
-    """`show` hears what the terminal holds, `seen` its positions."""
+    """`show` hears what the terminal holds, `seen` its positions and orders; `protection_of` a position_ticket."""
 
     def __init__(
         self,
@@ -24,13 +25,15 @@ class AccountSync:
         facts: InstanceFacts,
         *,
         show: Callable[[TerminalUpdate], None],
-        seen: Callable[[tuple[Position, ...]], None],
+        seen: Callable[[tuple[Position, ...], tuple[Order, ...]], None],
+        protection_of: Callable[[int], Protection | None],
     ) -> None:
         self._terminal = terminal
         self._journal = journal
         self._facts = facts
         self._show = show
         self._seen = seen
+        self._protection_of = protection_of
         self._order_of_ticket: dict[int, str | None] = {}
 
     def run(self, config: TerminalConfig) -> None:
@@ -42,13 +45,13 @@ class AccountSync:
         orders = self._terminal.orders()
         status = self._terminal.status()
         now = now_ms()
-        self._seen(positions)
+        self._seen(positions, orders)
         self._show(
             TerminalUpdate(
                 terminal_id=config.terminal_id,
                 status=self._facts.status,
                 account=account_state(config, account, status, now),
-                positions=position_states(config, positions, self._orders_of(positions)),
+                positions=position_states(config, positions, self._orders_of(positions), self._protection_of),
                 pending_orders=pending_states(config, orders, self._order_of),
                 latency_us=self._facts.own_us or None,
                 broker_us=self._facts.broker_us or None,

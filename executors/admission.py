@@ -11,6 +11,9 @@ from executors.sizing import Denial, RateBucket, check_trade_mode, size
 from executors.specs import Specs
 from executors.symbols import to_broker
 from executors.terminals.base import Terminal
+from executors.wishes import expiration
+
+ORDER_MODE_BITS = {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8}  # of SymbolSpec.order_mode
 
 
 def admit_open(
@@ -22,8 +25,10 @@ def admit_open(
     hold: str,
     bucket: RateBucket,
     now_ms: float,
+    utc_ms: int,
 ) -> Decimal | Denial:
-    """The lots for this terminal, or why not. `hold`: a reason to open nothing now. Raises TerminalError."""
+    """The lots for this terminal, or why not. `hold`: a reason to open nothing now. `now_ms` is monotonic, `utc_ms` by
+    Redis. Raises TerminalError."""
     if hold:
         return Denial(Code.HALTED, hold)
     if config.symbols and signal.symbol not in config.symbols:
@@ -39,6 +44,13 @@ def admit_open(
         )
     if (denial := check_trade_mode(spec, signal.side)) is not None:
         return denial
+    if not spec.order_mode & ORDER_MODE_BITS[signal.order_type]:
+        return Denial(
+            Code.ORDER_TYPE_NOT_ALLOWED,
+            f"The broker takes no {signal.order_type} orders for {name}. Use another order_type.",
+        )
+    if signal.pending and isinstance(kept := expiration(signal.expires_ms, spec, utc_ms), Denial):
+        return kept
     limits = config.limits
     if limits.max_positions and len(terminal.positions()) >= limits.max_positions:
         return Denial(

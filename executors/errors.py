@@ -49,7 +49,6 @@ class Code(StrEnum):
     TERMINAL_DOWN = "TERMINAL_DOWN"
     SUPERSEDED = "SUPERSEDED"
     DIGEST_MISMATCH = "DIGEST_MISMATCH"
-    UNSUPPORTED = "UNSUPPORTED"  # this version's executor cannot do it
     NO_TARGET = "NO_TARGET"  # nothing is there that the signal means
     NETTING_ACCOUNT = "NETTING_ACCOUNT"
     ORDER_TYPE_NOT_ALLOWED = "ORDER_TYPE_NOT_ALLOWED"
@@ -61,6 +60,7 @@ class Code(StrEnum):
     PENDING_CANCELLED = "PENDING_CANCELLED"
     PENDING_EXPIRED = "PENDING_EXPIRED"
     NOT_EXECUTED = "NOT_EXECUTED"
+    NOT_SHOWN = "NOT_SHOWN"  # placed by its answer, and never seen at the terminal
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     SETTLED_BY_HAND = "SETTLED_BY_HAND"
 

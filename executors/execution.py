@@ -13,36 +13,29 @@ from typing import Protocol
 from django.conf import settings
 
 from executors import retcodes
-from executors.admission import admit_open
 from executors.breaker import Breaker
 from executors.crashpoints import reached
+from executors.endings import ending
 from executors.errors import Code, TerminalError, TerminalUnavailable
+from executors.guard import Guard
 from executors.journal import Journal
-from executors.lagging import LaggingPositions
-from executors.legs import ZERO, LegRow, RequestRow, made_by, position_tickets, unanswered
-from executors.messages import (
-    AnySignal,
-    CloseSignal,
-    ExecutionReport,
-    Leg,
-    Mode,
-    OpenSignal,
-    TerminalConfig,
-)
-from executors.orders import SETTLED, OrderState, Outcome, advance, fold, request_magic
+from executors.lagging import LaggingHoldings
+from executors.legs import ZERO, LegRow, RequestRow, unanswered
+from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, ProtectSignal, TerminalConfig
+from executors.orders import SETTLED, OrderState, Outcome, advance, request_magic
 from executors.plans import (
     EXEMODE_MARKET,
     Step,
     already_closed,
     build_request,
-    freeze_close,
     jsonable,
     late,
     next_step,
 )
-from executors.queueing import LegQueue, covers
+from executors.preparing import Preparation
+from executors.queueing import LegQueue
 from executors.reporting import Trace, build_report
-from executors.sizing import Denial, RateBucket, check_mode, plain
+from executors.sizing import plain
 from executors.specs import Specs
 from executors.terminals.base import SendReply, Terminal, TradeRequest
 
@@ -50,7 +43,6 @@ logger = logging.getLogger(__name__)
 S = OrderState
 
 RETRY_BACKOFF_S = 0.05  # doubles with each attempt
-UNREAD = frozenset({S.UNKNOWN, S.PLACED})  # an open that may have a position nobody has seen
 
 
 class Clock(Protocol):
@@ -95,8 +87,18 @@ class Execution:
         self.broker_us = 0
         self.adopted_seq = journal.adopted_seq()  # up to it a journal that was lost may have run legs
         self.adopt: Callable[[Leg], None] | None = None  # takes such a leg when the outbox still has it
-        self._bucket = RateBucket()
-        self._positions = LaggingPositions(lambda: self.terminal, clock)
+        self.holdings = LaggingHoldings(lambda: self.terminal, clock)
+        # pending orders that a look has seen at rest: order_id → (order_ticket, lots left). Until they are seen to
+        # change they need no further look, and nothing waits for them.
+        self.resting: dict[str, tuple[int, Decimal]] = {}
+        self.preparation = Preparation(self)
+        self.guard = Guard(
+            terminal,
+            journal,
+            self.specs,
+            belongs=self.preparation.belongs,
+            monotonic_ms=clock.monotonic_ms,
+        )
         self._on_report = on_report
 
     # --- arriving ---
@@ -138,13 +140,13 @@ class Execution:
                 row.state is S.INTENT
                 and row.leg.deadline_ms <= now
                 and not unanswered(row)
-                and not self._waits(row)
+                and not self.preparation.waits(row)
             ):
                 self.conclude(row, self._trace(row.leg, "restart"), late(row.leg, now), code=Code.EXPIRED)
 
     def run_next(self) -> bool:
         """Run the next leg, if there is one. Only while the terminal is connected and verified."""
-        taken = self.queue.take()
+        taken = self.queue.take(self.preparation.symbol_of)
         if taken is None:
             return False
         leg, path, superseded = taken
@@ -155,7 +157,7 @@ class Execution:
                     S.CANCELLED,
                     self._trace(older, older_path),
                     Code.SUPERSEDED,
-                    f"Superseded by the close {leg.order_id} before it was sent.",
+                    f"Superseded by the {leg.signal.action} {leg.order_id} before it was sent.",
                 )
         if self._knows(leg):
             return True  # it became known while it waited here: what the journal says holds
@@ -163,7 +165,7 @@ class Execution:
         trace = self._trace(leg, path)
         row = new_row(leg, self.clock)
         try:
-            denial = self._prepare(row)
+            denial = self.preparation.prepare(row)
             if denial is not None:
                 self._end_unsent(row, S.DENIED, trace, denial.code, denial.message)
                 reached("after-denial")
@@ -178,7 +180,7 @@ class Execution:
     def resume(self) -> None:
         """Go on with orders that a restart or an unknown outcome interrupted between two requests."""
         for row in list(self.open.values()):
-            if row.state is S.INTENT and not unanswered(row) and not self._waits(row):
+            if row.state is S.INTENT and not unanswered(row) and not self.preparation.waits(row):
                 self.pursue(row, self._trace(row.leg, "restart"))
 
     def pursue(self, row: LegRow, trace: Trace) -> None:
@@ -186,67 +188,33 @@ class Execution:
         while True:
             step = next_step(row, self.config)
             if step is None:
-                if self._waits(row):
+                if self.preparation.waits(row):
                     self._wait(row, trace)
                     return
-                if not self._plan_after_waiting(row):
+                if not row.plan.get("waiting"):
                     self.conclude(row, trace)
                     return
+                self.preparation.plan_after_waiting(row)  # may raise: nothing is changed until then
+                row.plan["waiting"] = []
+                row.plan_kept = False
                 continue
             if step.attempt > 1:
                 self.clock.sleep(RETRY_BACKOFF_S * 2 ** (step.attempt - 2))
             if not self._request(row, step, trace):
                 return
 
-    def _prepare(self, row: LegRow) -> Denial | None:
-        """Modes, limits and sizing of a new leg; sets what is wanted."""
-        signal = row.leg.signal
-        denial = check_mode(self.mode, opens=isinstance(signal, OpenSignal))
-        if denial is not None:
-            return denial
-        if _not_run_yet(signal):
-            return Denial(
-                Code.UNSUPPORTED, "This terminal's executor cannot do that yet. Update the host it runs on."
-            )
-        if isinstance(signal, CloseSignal):
-            row.plan = {
-                "tickets": freeze_close(
-                    signal, self.config, self._positions.read(self._positions.meant_by(signal))
-                ),
-                "waiting": [
-                    other.order_id
-                    for other in self.open.values()
-                    if other.state in UNREAD
-                    and isinstance(other.leg.signal, OpenSignal)
-                    and covers(signal, other.leg.signal)
-                ],
-            }
-            row.wanted_lots = sum((Decimal(item[3]) for item in row.plan["tickets"]), ZERO)
-            return None
-        assert isinstance(signal, OpenSignal)
-        lots = admit_open(
-            signal,
-            terminal=self.terminal,
-            specs=self.specs,
-            config=self.config,
-            hold=self.hold or self.breaker.reason,
-            bucket=self._bucket,
-            now_ms=self.clock.monotonic_ms(),
-        )
-        if isinstance(lots, Denial):
-            return lots
-        row.wanted_lots = lots
-        return None
-
     def _request(self, row: LegRow, step: Step, trace: Trace) -> bool:
         """One request: INTENT on disk, send, RESULT on disk. True when the next one may follow."""
         n = len(row.requests) + 1
         magic = request_magic(settings.INSTALLATION_ID, row.order_id, n)
-        spec = self.specs.get(step.symbol, self.clock.monotonic_ms())
-        tick = self.terminal.tick(step.symbol) if spec and spec.exemode < EXEMODE_MARKET else None
-        if spec is None or (spec.exemode < EXEMODE_MARKET and tick is None):
-            return self._unpriced(row, step, n, magic, trace)
-        if step.attempt > 1 and not step.position and step.lots < spec.volume_min:
+        spec = tick = None
+        if step.change is None:
+            spec = self.specs.get(step.symbol, self.clock.monotonic_ms())
+            instant = spec is not None and spec.exemode < EXEMODE_MARKET and step.needs_price
+            tick = self.terminal.tick(step.symbol) if instant else None
+            if spec is None or (instant and tick is None):
+                return self._unpriced(row, step, n, magic, trace)
+        if spec is not None and not step.position and step.attempt > 1 and step.lots < spec.volume_min:
             self.conclude(row, trace, f"The rest of {plain(step.lots)} lots is below the broker's minimum.")
             return False
         request = build_request(step, row, self.config, spec, tick, magic)
@@ -326,7 +294,11 @@ class Execution:
             if made.filled_lots and result.order > self.newest_ticket[0]:
                 self.newest_ticket = (result.order, self.clock.now_ms())
             made.result["deals"] = [result.deal] if result.deal else []
-            if step.position:
+            if step.change is not None:
+                named = (step.change.get(name) for name in ("position", "position_by"))
+                made.result["positions"] = [ticket for ticket in named if ticket]
+                made.result["orders"] = [step.change["order"]] if "order" in step.change else []
+            elif step.position:
                 made.result["positions"] = [step.position]
             elif result.order and made.filled_lots:
                 made.result["positions"] = [
@@ -340,7 +312,9 @@ class Execution:
             made.result["error"] = list(reply.error)
         row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
         if made.filled_lots and not step.position:
-            self._positions.filled(row)
+            self.holdings.filled(row)
+        if step.pending and made.outcome is Outcome.PLACED:
+            self.holdings.placed(row)
 
     # --- ends ---
 
@@ -353,35 +327,12 @@ class Execution:
         request: RequestRow | None = None,
         code: str = "",
     ) -> None:
-        """The fold over the requests, when no more will come. `code`: why no more will come, if not by the broker."""
-        steps: list[tuple[OrderState, str, str]] = []
-        left_open = bool(row.plan.get("waiting"))  # it ends before the opens that it waits for
-        if row.requests:
-            state = fold([item.view for item in row.requests], row.wanted_lots, more=False)
-            if left_open and state in (S.FILLED, S.DONE):
-                state = S.PARTIAL if row.filled_lots else S.REJECTED
-            missed = [
-                item for item in row.requests if item.outcome in (Outcome.REFUSED, Outcome.NOT_EXECUTED)
-            ]
-            why = (missed or row.requests)[-1].result
-            message = message or (row.requests[-1].result if state is S.FILLED else why).get("message", "")
-            refusal = code or why.get("code", "") or Code.BROKER_REFUSED
-        else:
-            nothing = not isinstance(row.leg.signal, OpenSignal) and not row.plan.get("tickets")
-            state = S.DONE if nothing and not left_open else S.REJECTED
-            message = message or "There was no position to close."
-            refusal = code or Code.BROKER_REFUSED
-            if row.state is S.QUEUED:
-                steps.append((S.INTENT, "", ""))
-        if state is S.PARTIAL and not any(item.outcome is Outcome.PLACED for item in row.requests):
-            given_up = f"{plain(row.filled_lots)} of {plain(row.wanted_lots)} lots were executed; the rest was given up."
-            steps += [(S.PARTIAL, "", message), (S.CANCELLED, refusal, f"{given_up} {message}")]
-        else:
-            end_code = {S.REJECTED: refusal, S.NOT_EXECUTED: Code.NOT_EXECUTED}.get(state, "")
-            steps.append((state, end_code, message))
+        """The end, or for now the standing, that its requests add up to. `code`: why no more will come, if not by the
+        broker."""
+        end = ending(row, message=message, code=code)
         self.own_us, self.broker_us = trace.own_us(), trace.broker_us
-        self._record(row, steps, trace, request)
-        if state is S.REJECTED and refusal == Code.BROKER_REFUSED:
+        self._record(row, end.steps, trace, request)
+        if end.counts_as_rejection:
             self.breaker.rejected(self.clock.monotonic_ms())
 
     def _end_unsent(self, row: LegRow, state: OrderState, trace: Trace, code: Code, message: str) -> None:
@@ -425,51 +376,28 @@ class Execution:
                     message=message,
                 )
             )
-        self.journal.record(row, *reports, request=request)
+        with self.journal.together():
+            self.journal.record(row, *reports, request=request)
+            self._protect(row)
         if row.state in SETTLED:
             self.open.pop(row.order_id, None)
+            self.resting.pop(row.order_id, None)
         else:
             self.open[row.order_id] = row
         for report in reports:
             self._on_report(row, report)
 
-    # --- a close and the opens before it ---
-
-    def _waits(self, row: LegRow) -> bool:
-        """Whether an open that the close covers still has an unknown outcome, or a fill that was not read yet."""
-        return any(
-            name in self.open and self.open[name].state in UNREAD for name in row.plan.get("waiting", [])
-        )
+    def _protect(self, row: LegRow) -> None:
+        """Trailing and break-even are armed in the commit that says so."""
+        signal = row.leg.signal
+        if isinstance(signal, OpenSignal):
+            self.guard.follow(row)
+        elif isinstance(signal, ProtectSignal) and row.state is S.DONE:
+            wish = row.plan.get("protect", {"positions": [], "opens": []})
+            self.guard.arm(signal, positions=dict(wish["positions"]), opens=wish["opens"])
 
     def _wait(self, row: LegRow, trace: Trace) -> None:
         self.move(row, S.INTENT, trace, message="Waits for an open order whose outcome is not known yet.")
-
-    def _plan_after_waiting(self, row: LegRow) -> bool:
-        """The positions that the covered opens left, once their outcome is known; True when there are more to close.
-
-        Only theirs: what was opened by signals after the close is not meant.
-        """
-        opens = [
-            found for name in row.plan.get("waiting", []) if (found := self.journal.get(name)) is not None
-        ]
-        if not opens:
-            return False
-        planned = {item[0] for item in row.plan["tickets"]}
-        missing = [item for item in opens if item.filled_lots and not position_tickets(item) & planned]
-        held = self._positions.read(self._positions.soon(missing))  # may raise: nothing is changed until then
-        fresh: list[list[object]] = []
-        for made in opens:
-            for item in held:
-                if item.ticket not in planned and made_by(made, item):
-                    planned.add(item.ticket)
-                    fresh.append(
-                        [item.ticket, item.symbol, item.type, str(min(item.volume, made.filled_lots))]
-                    )
-        row.plan["waiting"] = []
-        row.plan["tickets"] += fresh
-        row.plan_kept = False
-        row.wanted_lots += sum((Decimal(str(item[3])) for item in fresh), ZERO)
-        return bool(fresh)
 
     # --- small parts ---
 
@@ -481,14 +409,6 @@ class Execution:
 
     def _trace(self, leg: Leg, path: str) -> Trace:
         return Trace.begin(leg.trace, path, self.clock.now_ms, self.clock.monotonic_ms)
-
-
-def _not_run_yet(signal: AnySignal) -> bool:
-    if isinstance(signal, OpenSignal):
-        return signal.pending or signal.trailing is not None or signal.break_even is not None
-    if isinstance(signal, CloseSignal):
-        return signal.opened_by is not None or signal.lots is not None or signal.fraction is not None
-    return True
 
 
 def new_row(leg: Leg, clock: Clock) -> LegRow:

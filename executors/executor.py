@@ -57,6 +57,7 @@ QUICK_S = (
 )  # the first tries: a bridge or broker that restarts is back within a moment
 TRIES_BEFORE_ALARM = 3  # of the slow ones
 LOOK_MS = 500
+GUARD_MS = 100  # between looks at prices for trailing stops and break-even
 SYNC_AFTER_MS = 30
 RUN_MS = 100  # of orders in a row
 TURN_LIMIT_S = 10.0  # a turn without a broker call that takes longer is stuck
@@ -130,6 +131,7 @@ class Executor(threading.Thread):
         self._due_sync = 0.0
         self._sync_took_ms = 0.0
         self._due_ticks = 0.0
+        self._due_guard = 0.0
         self._due_look = 0.0
         self._drain_asked = 0
         self._breaker_told = ""
@@ -222,7 +224,12 @@ class Executor(threading.Thread):
             self._execution, self._resolution, answer=self._link.answer, alarm=self._alarm
         )
         self._account_sync = AccountSync(
-            self._terminal, self._journal, self._facts, show=self._link.show, seen=self._resolution.adopt_late
+            self._terminal,
+            self._journal,
+            self._facts,
+            show=self._link.show,
+            seen=self._resolution.seen,
+            protection_of=self._execution.guard.of,
         )
         reached("before-recover")
         self._resolution.recover()
@@ -260,6 +267,8 @@ class Executor(threading.Thread):
             if now >= self._due_ticks:
                 self._ticker.poll()
                 self._due_ticks = now + settings.TICK_POLL_MS
+            if now >= self._due_guard and self._execution.guard.active:
+                self._guard(now)
             if now >= self._due_sync:
                 self._account_sync.run(self.config)
                 self._execution.specs.refresh(monotonic_ms())
@@ -271,6 +280,14 @@ class Executor(threading.Thread):
                 self._execution.resume()
         except TerminalError as error:
             self._lost(error)
+
+    def _guard(self, now: float) -> None:
+        """One stop loss at a time: orders that have come meanwhile go first."""
+        self._progress.moved(settings.SEND_LIMIT_S)
+        moved = self._execution.guard.step(halted=self._execution.mode == "HALTED")
+        self._due_guard = now if moved else now + GUARD_MS
+        if moved:
+            self._due_sync = min(self._due_sync, monotonic_ms() + max(SYNC_AFTER_MS, 10 * self._sync_took_ms))
 
     def _tell_breaker(self) -> None:
         """An alarm when opens are held from now on, and a note that a restart does not forget."""
@@ -321,6 +338,8 @@ class Executor(threading.Thread):
             due = min(due, self._due_ticks)
         if self._resolution.due():
             due = min(due, self._due_look)
+        if self._execution.guard.active:
+            due = min(due, self._due_guard)
         return due
 
     def _handle(self, item: Item) -> None:

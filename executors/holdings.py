@@ -5,12 +5,15 @@ Precedes: the link shows them. Follows: the executor's account sync. Symbols bec
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 from executors.messages import AccountState, PendingOrderState, PositionState, TerminalConfig
+from executors.protection import Protection
 from executors.symbols import to_canonical
 from executors.terminals.base import ZERO, Account, Order, Position, TerminalStatus
 
 MARGIN_MODE_HEDGING = 2
+TIME_SPECIFIED = 2  # ORDER_TIME_SPECIFIED; above it: until the end of that day
 ORDER_TYPES = (
     "buy",
     "sell",
@@ -47,8 +50,12 @@ def account_state(
 
 
 def position_states(
-    config: TerminalConfig, positions: tuple[Position, ...], order_ids: dict[int, str | None]
+    config: TerminalConfig,
+    positions: tuple[Position, ...],
+    order_ids: dict[int, str | None],
+    protection_of: Callable[[int], Protection | None] = lambda ticket: None,
 ) -> list[PositionState]:
+    """`protection_of`: what is armed for a position_ticket."""
     return [
         PositionState(
             terminal_id=config.terminal_id,
@@ -66,9 +73,21 @@ def position_states(
             magic=item.magic,
             order_id=order_ids.get(item.ticket),
             opened_ms=item.time_ms,
+            **_protection(protection_of(item.ticket)),
         )
         for item in positions
     ]
+
+
+def _protection(armed: Protection | None) -> dict[str, Any]:
+    if armed is None:
+        return {}
+    return {
+        "trailing": armed.trailing,
+        "break_even": armed.break_even,
+        "protect_moves": armed.moves,
+        "protect_error": armed.error,
+    }
 
 
 def pending_states(
@@ -83,6 +102,8 @@ def pending_states(
             order_type=ORDER_TYPES[item.type],
             lots=item.volume_current,
             price=item.price_open,
+            limit_price=_level(item.price_stoplimit),
+            expires_ms=item.expiration_ms if item.type_time >= TIME_SPECIFIED else None,
             stop_loss=_level(item.sl),
             take_profit=_level(item.tp),
             magic=item.magic,

@@ -66,6 +66,13 @@ CREATE TABLE IF NOT EXISTS reports (
     report     TEXT NOT NULL,      -- messages.ExecutionReport as JSON
     UNIQUE (order_id, report_seq)
 ) STRICT;
+
+CREATE TABLE IF NOT EXISTS protections (
+    order_id        TEXT NOT NULL,     -- the open whose position it is; empty when it is not ours
+    position_ticket INTEGER NOT NULL,  -- 0: for the positions that the open will have
+    protection      TEXT NOT NULL,     -- protection.Protection as JSON
+    PRIMARY KEY (order_id, position_ticket)
+) STRICT;
 """
 
 
@@ -197,6 +204,7 @@ class Journal:
         """magic → (order_id, intent_ms) of every request that was looked for in vain: it may still show up."""
         rows = self._db.execute(
             "SELECT magic, order_id, intent_ms FROM requests WHERE outcome = 'NOT_EXECUTED'"
+            " AND coalesce(json_extract(request, '$.action'), 1) IN (1, 5)"  # others leave no magic to be found by
         )
         return {int(magic): (order_id, int(at)) for magic, order_id, at in rows}
 
@@ -219,6 +227,10 @@ class Journal:
         found = self._meta("tripped")
         return int(found) if found else None
 
+    def protections(self) -> list[tuple[str, int, str]]:
+        """(order_id, position_ticket, protection as JSON) of all that is armed."""
+        return self._db.execute("SELECT order_id, position_ticket, protection FROM protections").fetchall()
+
     # --- writing ------------------------------------------------------------------------------------------------
 
     def together(self) -> contextlib.AbstractContextManager[None]:
@@ -236,6 +248,20 @@ class Journal:
         if leg_seq > self.adopted_seq():
             with self._commit():
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('adopted_seq', ?)", (str(leg_seq),))
+
+    def protect(self, order_id: str, position_ticket: int, protection: str | None) -> None:
+        """Keeps what is armed, or with None forgets it."""
+        with self._commit():
+            if protection is None:
+                self._db.execute(
+                    "DELETE FROM protections WHERE order_id = ? AND position_ticket = ?",
+                    (order_id, position_ticket),
+                )
+            else:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO protections VALUES (?, ?, ?)",
+                    (order_id, position_ticket, protection),
+                )
 
     def record(self, row: LegRow, *reports: ExecutionReport, request: RequestRow | None = None) -> None:
         """Writes the order as it stands, one of its requests if given, and reports about it, in one commit.

@@ -57,6 +57,10 @@ def position_tickets(row: LegRow) -> set[int]:
     return {ticket for item in row.requests for ticket in item.result.get("positions", [])}
 
 
+def order_tickets(row: LegRow) -> set[int]:
+    return {ticket for item in row.requests for ticket in item.result.get("orders", [])}
+
+
 def made_by(row: LegRow, position: Position) -> bool:
     """Whether the position is an open order's: by ticket, or by magic where the ticket is an older order's (netting)."""
     return bool({position.ticket, position.identifier} & position_tickets(row)) or any(

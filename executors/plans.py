@@ -1,6 +1,6 @@
 """Pure: from a leg to the requests it needs, one after another.
 
-Precedes: execution sends what comes out. Follows: the leg, the frozen plan, and the outcomes so far.
+Precedes: execution sends what comes out. Follows: the leg, the plan that `wishes` has frozen, and the outcomes so far.
 """
 
 from collections import defaultdict
@@ -9,14 +9,19 @@ from decimal import Decimal
 from typing import Any
 
 from executors.legs import LegRow, RequestRow
-from executors.messages import CloseSignal, Leg, OpenSignal, TerminalConfig
+from executors.messages import Leg, OpenSignal, TerminalConfig
 from executors.orders import Outcome, comment_token
 from executors.retcodes import POSITION_CLOSED
 from executors.symbols import to_broker
-from executors.terminals.base import ZERO, Position, SymbolSpec, Tick, TradeRequest
+from executors.terminals.base import ZERO, SymbolSpec, Tick, TradeRequest
+from executors.wishes import Change, on_grid
 
-ACTION_DEAL = 1
+ACTION_DEAL, ACTION_PENDING = 1, 5
 BUY, SELL = 0, 1
+PENDING_TYPES = {
+    ("buy", "limit"): 2, ("sell", "limit"): 3, ("buy", "stop"): 4, ("sell", "stop"): 5,
+    ("buy", "stop_limit"): 6, ("sell", "stop_limit"): 7,
+}  # fmt: skip
 EXEMODE_MARKET = 2  # market and exchange execution ignore the price
 FILLING_FOK_BIT, FILLING_IOC_BIT = 1, 2
 FOK, IOC, RETURN = 0, 1, 2
@@ -25,86 +30,106 @@ REQUEST_FIELDS = tuple(field.name for field in fields(TradeRequest))
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next request's shape: a market order, or the close of one position."""
+    """The next request's shape: a market or pending order, the close of one position, or a change without lots."""
 
-    symbol: str  # the broker's
+    symbol: str  # the broker's; empty for a change
     type: int
     lots: Decimal
     attempt: int  # 1 for the first try
     position: int = 0
+    change: Change | None = None
+    pending: bool = False
+
+    @property
+    def needs_price(self) -> bool:
+        return self.change is None and not self.pending
 
 
-def freeze_close(
-    signal: CloseSignal, config: TerminalConfig, positions: tuple[Position, ...]
-) -> list[list[object]]:
-    """The positions that a close means, as [ticket, broker_symbol, type, lots]; kept before the first send."""
-    if signal.position_ticket is not None:
-        chosen = [item for item in positions if item.ticket == signal.position_ticket]
-    elif signal.symbol is not None:
-        name = to_broker(config, signal.symbol)
-        chosen = [item for item in positions if item.symbol == name]
-    else:
-        chosen = list(positions)
-    return [[item.ticket, item.symbol, item.type, str(item.volume)] for item in chosen]
+def is_pending(row: LegRow) -> bool:
+    """Whether the order is an open by a pending order."""
+    signal = row.leg.signal
+    return isinstance(signal, OpenSignal) and signal.pending
 
 
 def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) -> Step | None:
     """What to send next; None when the order needs nothing more. Every request so far must have an outcome."""
     signal = row.leg.signal
     if isinstance(signal, OpenSignal):
-        kind = BUY if signal.side == "buy" else SELL
-        return _step(
-            row.requests, to_broker(config, signal.symbol), kind, row.wanted_lots, 0, config, min_lots
-        )
-    if not isinstance(signal, CloseSignal):
-        return None
-    by_position: dict[int, list[RequestRow]] = defaultdict(list)
+        made, most = row.requests, config.max_attempts
+        attempt = _attempt(made, most, position=0)
+        left = row.wanted_lots - sum((item.filled_lots for item in made), ZERO)
+        if attempt is None or left <= 0 or left < min_lots:
+            return None
+        kind = PENDING_TYPES.get((signal.side, signal.order_type), BUY if signal.side == "buy" else SELL)
+        return Step(to_broker(config, signal.symbol), kind, left, attempt, pending=signal.pending)
+    by_target: dict[tuple[int, int, int], list[RequestRow]] = defaultdict(list)
     for item in row.requests:
-        by_position[item.request["position"]].append(item)
+        by_target[_target(item.request)].append(item)
     for ticket, symbol, position_type, lots in row.plan.get("tickets", []):
-        made = by_position.get(ticket, [])
-        step = _step(made, symbol, SELL if position_type == BUY else BUY, Decimal(lots), ticket, config, ZERO)
-        if step is not None:
-            return step
+        made = by_target.get((ticket, 0, 0), [])
+        attempt = _attempt(made, config.max_attempts, position=ticket)
+        left = Decimal(lots) - sum((item.filled_lots for item in made), ZERO)
+        if attempt is not None and left > 0:
+            return Step(symbol, SELL if position_type == BUY else BUY, left, attempt, ticket)
+    for change in row.plan.get("changes", []):
+        attempt = _attempt(by_target.get(_target(change), []), config.max_attempts, position=1)
+        if attempt is not None:
+            return Step("", change.get("type", 0), ZERO, attempt, change.get("position", 0), change)
     return None
 
 
-def _step(
-    made: list[RequestRow],
-    symbol: str,
-    kind: int,
-    lots: Decimal,
-    position: int,
-    config: TerminalConfig,
-    min_lots: Decimal,
-) -> Step | None:
-    if made:
-        last = made[-1]
-        # An open found PARTIAL by looking may have deals that are not shown yet: its rest is not asked for again.
-        # The rest of a position cannot be closed twice.
-        certain = bool(position) or not last.result.get("looked")
-        retry = (last.outcome is Outcome.PARTIAL and certain) or (
-            last.outcome is Outcome.REFUSED and last.result.get("retriable") is True
-        )
-        if not retry or len(made) >= config.max_attempts:
-            return None
-    left = lots - sum((item.filled_lots for item in made), ZERO)
-    if left <= 0 or left < min_lots:
-        return None
-    return Step(symbol, kind, left, len(made) + 1, position)
+def _target(request: dict[str, Any]) -> tuple[int, int, int]:
+    return request.get("position", 0), request.get("order", 0), request.get("position_by", 0)
+
+
+def _attempt(made: list[RequestRow], most: int, *, position: int) -> int | None:
+    """The number of the next try; None when there is none."""
+    if not made:
+        return 1
+    last = made[-1]
+    # An open found PARTIAL by looking may have deals that are not shown yet: its rest is not asked for again.
+    # The rest of a position cannot be closed twice.
+    certain = bool(position) or not last.result.get("looked")
+    retry = (last.outcome is Outcome.PARTIAL and certain) or (
+        last.outcome is Outcome.REFUSED and last.result.get("retriable") is True
+    )
+    return len(made) + 1 if retry and len(made) < most else None
 
 
 def build_request(
-    step: Step, row: LegRow, config: TerminalConfig, spec: SymbolSpec, tick: Tick | None, magic: int
+    step: Step, row: LegRow, config: TerminalConfig, spec: SymbolSpec | None, tick: Tick | None, magic: int
 ) -> TradeRequest:
-    """MetaTrader's request. The deviation widens with each attempt; `tick` is needed for instant execution."""
+    """MetaTrader's request. The deviation widens with each attempt; `tick` is needed for instant execution.
+
+    `spec` is needed but for a change, whose wish is frozen whole.
+    """
+    if step.change is not None or spec is None:
+        return _change(step.change or {}, magic)
+    signal = row.leg.signal
+    sl = tp = ZERO
+    if isinstance(signal, OpenSignal):
+        sl = on_grid(signal.stop_loss or ZERO, spec)
+        tp = on_grid(signal.take_profit or ZERO, spec)
+        if step.pending:
+            time_type, expiration_ms = row.plan.get("expiration", (0, 0))
+            return TradeRequest(
+                action=ACTION_PENDING,
+                symbol=step.symbol,
+                volume=step.lots,
+                type=step.type,
+                price=on_grid(signal.price or ZERO, spec),
+                stoplimit=on_grid(signal.limit_price or ZERO, spec),
+                sl=sl,
+                tp=tp,
+                type_filling=RETURN,
+                type_time=time_type,
+                expiration_ms=expiration_ms,
+                comment=comment_token(magic),
+                magic=magic,
+            )
     price = ZERO
     if spec.exemode < EXEMODE_MARKET and tick is not None:
         price = tick.ask if step.type == BUY else tick.bid
-    sl = tp = ZERO
-    if isinstance(row.leg.signal, OpenSignal):
-        sl = row.leg.signal.stop_loss or ZERO
-        tp = row.leg.signal.take_profit or ZERO
     return TradeRequest(
         action=ACTION_DEAL,
         symbol=step.symbol,
@@ -121,6 +146,15 @@ def build_request(
     )
 
 
+def _change(change: Change, magic: int) -> TradeRequest:
+    """MetaTrader ignores the magic of these actions; the journal and its tests count requests by it."""
+    asked: Change = {
+        name: Decimal(value) if name in ("price", "stoplimit", "sl", "tp") else value
+        for name, value in change.items()
+    }
+    return TradeRequest(**asked, magic=magic)
+
+
 def filling(spec: SymbolSpec) -> int:
     """The filling policy the symbol takes. Instant and request execution take any; else the mask says."""
     if spec.exemode < EXEMODE_MARKET or spec.filling_mode & FILLING_FOK_BIT:
@@ -130,7 +164,7 @@ def filling(spec: SymbolSpec) -> int:
 
 def already_closed(step: Step, retcode: int | None) -> bool:
     """Closing a position that is gone is what the close wished."""
-    return bool(step.position) and retcode == POSITION_CLOSED
+    return step.change is None and bool(step.position) and retcode == POSITION_CLOSED
 
 
 def late(leg: Leg, now_ms: int) -> str:

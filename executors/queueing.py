@@ -1,18 +1,51 @@
 """Pure: in which order an executor runs its legs.
 
 Precedes: execution takes the next leg. Follows: wake-ups by any path put legs in. Legs run in leg_seq order; a missing
-number is waited for until a read of the outbox shows that it isn't there. A close overtakes queued opens of other
-symbols, and cancels older queued opens that it covers.
+number is waited for until a read of the outbox shows that it isn't there. What is no open overtakes queued opens of
+other symbols; a close or cancel takes older queued opens that it covers out of the queue.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from executors.messages import CloseSignal, Leg, OpenSignal
+from executors.messages import (
+    AnySignal,
+    CancelSignal,
+    CloseBySignal,
+    CloseSignal,
+    Leg,
+    ModifySignal,
+    OpenSignal,
+    ProtectSignal,
+)
+
+Other = ModifySignal | CloseSignal | CancelSignal | CloseBySignal | ProtectSignal
+SymbolOf = Callable[[Other], str | None]
 
 
-def covers(close: CloseSignal, signal: OpenSignal) -> bool:
-    """Whether a close means positions of this open. By ticket it means one that exists, never a queued open."""
-    return close.position_ticket is None and (close.all is True or close.symbol == signal.symbol)
+def means(signal: AnySignal, opened: OpenSignal) -> bool:
+    """Whether the signal is about what this open makes. By ticket it means what exists, never a queued open."""
+    if isinstance(signal, OpenSignal):
+        return False
+    pending_only = isinstance(signal, CancelSignal) or (
+        isinstance(signal, ModifySignal) and signal.pending_only
+    )
+    if pending_only and not opened.pending:
+        return False
+    if isinstance(signal, CloseBySignal):
+        return signal.symbol == opened.symbol
+    if signal.opened_by is not None:
+        return signal.opened_by == opened.signal_id
+    return signal.all is True or (signal.symbol is not None and signal.symbol == opened.symbol)
+
+
+def covers(signal: AnySignal, opened: OpenSignal) -> bool:
+    """Whether the signal makes an older open pointless that is still queued: a whole close of what it would open at
+    the market, a cancel of the pending order that it would place."""
+    if isinstance(signal, CloseSignal):
+        whole = signal.lots is None and signal.fraction is None
+        return whole and not opened.pending and means(signal, opened)
+    return isinstance(signal, CancelSignal) and means(signal, opened)
 
 
 @dataclass(slots=True)
@@ -118,30 +151,39 @@ class LegQueue:
         if self._passed:
             self._passed = {seq for seq in self._passed if seq >= self.next_seq}
 
-    def take(self) -> tuple[Leg, str, list[tuple[Leg, str]]] | None:
-        """The next leg to run, its path, and the queued opens that it supersedes (removed from the queue)."""
+    def take(
+        self, symbol_of: SymbolOf = lambda signal: signal.symbol
+    ) -> tuple[Leg, str, list[tuple[Leg, str]]] | None:
+        """The next leg to run, its path, and the queued opens that it supersedes (removed from the queue).
+
+        `symbol_of`: the canonical symbol that a signal by ticket or by its open is about; None when it is not known.
+        """
         if not self.ready:
             return None
         chosen = 0
         for index, (leg, _) in enumerate(self.ready):
-            if isinstance(leg.signal, CloseSignal) and self._may_overtake(index):
-                chosen = index
-                break
+            if not isinstance(leg.signal, OpenSignal):
+                if self._may_overtake(index, leg.signal, symbol_of):
+                    chosen = index
+                break  # what is no open is never overtaken
         leg, path = self.ready.pop(chosen)
-        superseded: list[tuple[Leg, str]] = []
-        if isinstance(leg.signal, CloseSignal):
-            older = self.ready[:chosen]
-            superseded = [item for item in older if self._covered(leg.signal, item[0])]
-            gone = {item[0].order_id for item in superseded}
-            self.ready = [item for item in self.ready if item[0].order_id not in gone]
-            self._held.difference_update(gone)
+        older = self.ready[:chosen]
+        superseded = [
+            item
+            for item in older
+            if isinstance(item[0].signal, OpenSignal) and covers(leg.signal, item[0].signal)
+        ]
+        gone = {item[0].order_id for item in superseded}
+        self.ready = [item for item in self.ready if item[0].order_id not in gone]
+        self._held.difference_update(gone)
         self._held.discard(leg.order_id)
         return leg, path, superseded
 
-    def _may_overtake(self, index: int) -> bool:
-        """A close passes only opens; older closes, and whatever else, keep their place before it."""
-        return all(isinstance(leg.signal, OpenSignal) for leg, _ in self.ready[:index])
-
-    @staticmethod
-    def _covered(close: CloseSignal, leg: Leg) -> bool:
-        return isinstance(leg.signal, OpenSignal) and covers(close, leg.signal)
+    def _may_overtake(self, index: int, signal: Other, symbol_of: SymbolOf) -> bool:
+        """Past each older open it must be of another symbol, or cover it. On a netting account all opens of a symbol
+        make one position, so that even a ticket means them."""
+        older = [leg.signal for leg, _ in self.ready[:index] if isinstance(leg.signal, OpenSignal)]
+        symbol = symbol_of(signal)
+        if symbol is None and not isinstance(signal, CloseBySignal) and signal.opened_by is not None:
+            symbol = next((item.symbol for item in older if item.signal_id == signal.opened_by), None)
+        return all(covers(signal, item) or (symbol is not None and symbol != item.symbol) for item in older)

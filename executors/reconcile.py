@@ -8,11 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from executors.orders import Outcome, comment_token
+from executors.orders import OrderState, Outcome, comment_token
 from executors.terminals.base import ZERO, Deal, Identity, Order, Position
 
 DEAL_REASON_SL, DEAL_REASON_TP, DEAL_REASON_SO = 4, 5, 6
 ORDER_STATE_CANCELED, ORDER_STATE_FILLED, ORDER_STATE_REJECTED, ORDER_STATE_EXPIRED = 2, 4, 5, 6
+PENDING_TYPES = range(2, 8)
+ENDED = {ORDER_STATE_CANCELED: OrderState.CANCELLED, ORDER_STATE_EXPIRED: OrderState.EXPIRED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Found:
     order_tickets: tuple[int, ...] = ()
     position_tickets: tuple[int, ...] = ()
     message: str = ""
+    ended: OrderState | None = None  # of a pending order that the broker ended
 
 
 def find(magic: int, lots: Decimal, sweep: Sweep, *, order_tickets: Collection[int] = ()) -> Found | None:
@@ -85,6 +88,7 @@ def find(magic: int, lots: Decimal, sweep: Sweep, *, order_tickets: Collection[i
         price = sum((deal.price * deal.volume for deal in deals), ZERO) / filled
         rest = Outcome.PLACED if active or filled < told else Outcome.PARTIAL
         outcome = Outcome.FILLED if filled >= lots else rest
+        over = next((item for item in past if item.state in ENDED and item.type in PENDING_TYPES), None)
         return Found(
             outcome,
             filled,
@@ -92,6 +96,8 @@ def find(magic: int, lots: Decimal, sweep: Sweep, *, order_tickets: Collection[i
             tuple(deal.ticket for deal in deals),
             tickets or tuple(dict.fromkeys(deal.order for deal in deals)),
             tuple(dict.fromkeys(deal.position_id for deal in deals if deal.position_id)),
+            message=_said(over) if over is not None and outcome is Outcome.PARTIAL else "",
+            ended=ENDED[over.state] if over is not None and outcome is Outcome.PARTIAL else None,
         )
     if active or told:  # at work, or executed and its deals still to be read
         return Found(Outcome.PLACED, order_tickets=tickets)
@@ -105,10 +111,17 @@ def find(magic: int, lots: Decimal, sweep: Sweep, *, order_tickets: Collection[i
             return Found(
                 Outcome.REFUSED,
                 order_tickets=tickets,
-                message=f"The broker ended the order in state {order.state}.",
+                message=_said(order),
+                ended=ENDED.get(order.state) if order.type in PENDING_TYPES else None,
             )
         return Found(Outcome.PLACED, order_tickets=tickets)
     return None
+
+
+def _said(order: Order) -> str:
+    if order.type in PENDING_TYPES and order.state in ENDED:
+        return f"The pending order {order.ticket} {'expired' if order.state == ORDER_STATE_EXPIRED else 'was cancelled'}."
+    return f"The broker ended the order in state {order.state}."
 
 
 def _by_request(order: Order, deals: list[Deal]) -> bool:

@@ -4,17 +4,18 @@ Precedes: execution goes on with what is resolved. Follows: execution, and resta
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from django.conf import settings
 
+from executors.comparing import compare, is_change, lasting
 from executors.crashpoints import reached
 from executors.errors import Code, TerminalError
 from executors.execution import Execution, new_row
 from executors.legs import LegRow, RequestRow
 from executors.messages import Leg, OpenSignal
 from executors.orders import OrderState, Outcome, magic_of_comment, request_magic
-from executors.plans import next_step
+from executors.plans import is_pending, next_step
 from executors.reconcile import Found, Sweep, SweepTracker, find
 from executors.reporting import Trace
 from executors.terminals.base import ZERO, Deal, Order, Position
@@ -39,7 +40,6 @@ class Resolution:
         self._looked_ms = 0.0
         self._foreign: set[str] = set()
         self._missing: dict[int, tuple[str, int]] = {}  # magic → (order_id, intent) of what was NOT_EXECUTED
-        self._absent: set[int] = set()  # magics PLACED by their answer that no look shows; told once
         execution.adopt = lambda leg: self.adopt_foreign([(leg, S.QUEUED, 0)])
 
     # --- after a start ---
@@ -146,6 +146,13 @@ class Resolution:
 
     # --- looking ---
 
+    def seen(self, positions: tuple[Position, ...], orders: tuple[Order, ...]) -> None:
+        """What the terminal holds, just read between two orders."""
+        self.adopt_late(positions)
+        self.watch(orders)
+        self.execution.preparation.note_held(positions, orders)
+        self.execution.guard.see(positions)
+
     def answering(self, now_ms: int) -> None:
         """The terminal answers again, after a start or a loss. `now_ms` is monotonic, as of the execution's clock."""
         self._answering_since_ms = now_ms
@@ -154,23 +161,31 @@ class Resolution:
 
     def due(self) -> bool:
         """Whether anything waits for a look."""
-        if any(
-            request.outcome in (Outcome.UNKNOWN, Outcome.PLACED)
-            for row in self.execution.open.values()
-            for request in row.requests
-        ):
-            return True
         since = self.execution.clock.monotonic_ms() - self._looked_ms
+        for _, request in self._open_requests():
+            if not request.result.get("absent") or since >= LATE_LOOK_MS:
+                return True
         return bool(self._missing) and since >= LATE_LOOK_MS and self._oldest_missing() is not None
+
+    def _open_requests(self) -> Iterator[tuple[LegRow, RequestRow]]:
+        """What has no final outcome. Pending orders at rest are watched instead."""
+        for row in self.execution.open.values():
+            for request in row.requests:
+                if request.outcome is Outcome.UNKNOWN or (
+                    request.outcome is Outcome.PLACED and row.order_id not in self.execution.resting
+                ):
+                    yield row, request
+
+    def watch(self, orders: tuple[Order, ...]) -> None:
+        """The active orders, just read: a pending order that has changed or is not there any more needs a look."""
+        active = {item.ticket: item.volume_current for item in orders}
+        for name, (ticket, lots) in list(self.execution.resting.items()):
+            if active.get(ticket) != lots:
+                del self.execution.resting[name]
 
     def look(self) -> None:
         """One sweep and what follows from it. Raises TerminalError when a query failed: then it proves nothing."""
-        waiting = [
-            (row, request)
-            for row in self.execution.open.values()
-            for request in row.requests
-            if request.outcome in (Outcome.UNKNOWN, Outcome.PLACED)
-        ]
+        waiting = list(self._open_requests())
         intents = [request.intent_ms for _, request in waiting]
         if (missing := self._oldest_missing()) is not None:
             intents.append(missing)
@@ -215,11 +230,17 @@ class Resolution:
         return Sweep(identity, terminal.status().connected, now, orders, positions, history, deals)
 
     def _look_for(self, row: LegRow, request: RequestRow, sweep: Sweep, now: int, *, clean: bool) -> None:
-        found = find(request.magic, request.lots, sweep, order_tickets=request.result.get("orders", ()))
+        change = is_change(request.request)
+        if change:
+            found = compare(request.request, sweep)
+        else:
+            found = find(request.magic, request.lots, sweep, order_tickets=request.result.get("orders", ()))
         if found is not None:
+            self._trackers.pop((row.order_id, request.n), None)
             news = found.outcome is not Outcome.PLACED or found.filled_lots != request.filled_lots
             if news or request.outcome is not Outcome.PLACED:
                 self._resolved(row, request, found)
+            self._rest(row, request, found, sweep)
             return
         tracker = self._trackers.setdefault(
             (row.order_id, request.n),
@@ -233,12 +254,36 @@ class Resolution:
             return
         elif request.outcome is Outcome.UNKNOWN:
             message = "Two clean looks at the terminal found nothing of it."
-            self._resolved(row, request, Found(Outcome.NOT_EXECUTED, message=message))
-        elif request.magic not in self._absent:
-            self._absent.add(request.magic)  # it was promised by an answer: only an operator may give it up
-            self._alarm(
-                f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it"
+            lost = Found(Outcome.NOT_EXECUTED, message=message)
+            self._resolved(row, request, lasting(request.request, sweep) if change else lost)
+        elif not request.result.get("absent"):
+            self._not_shown(row, request)
+
+    def _rest(self, row: LegRow, request: RequestRow, found: Found, sweep: Sweep) -> None:
+        """A pending order that is at the broker and waits for its price."""
+        if found.outcome is not Outcome.PLACED or not is_pending(row):
+            return
+        for order in sweep.orders:
+            if (
+                order.ticket in found.order_tickets
+                and order.volume_initial - order.volume_current == found.filled_lots
+            ):
+                self.execution.resting[row.order_id] = (order.ticket, order.volume_current)
+
+    def _not_shown(self, row: LegRow, request: RequestRow) -> None:
+        """It was promised by an answer, so that only an operator may give it up."""
+        request.result["absent"] = True
+        message = (
+            "The broker's answer said that it is placed, but the terminal shows nothing of it."
+            " Look at the terminal and settle it by hand."
+        )
+        if row.state in (S.PLACED, S.PARTIAL):
+            self.execution.move(
+                row, row.state, self._trace(row), request=request, code=Code.NOT_SHOWN, message=message
             )
+        else:
+            self.execution.journal.record(row, request=request)
+        self._alarm(f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it")
 
     def recount(self) -> None:
         """An order was ended by hand: what waited for it, or was held because of it, may go on."""
@@ -253,7 +298,7 @@ class Resolution:
         reached("before-resolve")
         self._trackers.pop((row.order_id, request.n), None)
         self._write(row, request, found)
-        if found.outcome is Outcome.NOT_EXECUTED:
+        if found.outcome is Outcome.NOT_EXECUTED and not is_change(request.request):
             self._missing[request.magic] = (row.order_id, request.intent_ms)
         if any(item.outcome is Outcome.UNKNOWN for item in row.requests):
             self.execution.journal.record(row, request=request)
@@ -282,6 +327,8 @@ class Resolution:
             "positions": list(found.position_tickets) or request.result.get("positions", []),
             "retriable": False,
             "looked": True,
+            "absent": False,
+            "ended": found.ended.value if found.ended is not None else "",
         }
         request.result_ms = self.execution.clock.now_ms()
         row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)

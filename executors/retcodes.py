@@ -10,6 +10,7 @@ from decimal import Decimal
 from executors.orders import Outcome
 from executors.terminals.base import ZERO, SendReply, TradeRequest
 
+ACTION_DEAL, ACTION_PENDING, ACTION_SLTP, ACTION_MODIFY = 1, 5, 6, 7  # TRADE_ACTION_*
 FILLING_RETURN = 2  # ORDER_FILLING_RETURN
 REQUOTE, REJECT, CANCEL, PLACED, DONE, DONE_PARTIAL = 10004, 10006, 10007, 10008, 10009, 10010
 NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, CONNECTION = 10025, 10036, 10020, 10021, 10031
@@ -83,8 +84,12 @@ def judge(request: TradeRequest, reply: SendReply) -> Verdict:
         return Verdict(Outcome.UNKNOWN, f"No answer from the terminal ({code}: {text}).")
     code = result.retcode
     if code in (PLACED, DONE, DONE_PARTIAL):
-        if request.action != 1:  # only a market order has lots
-            return Verdict(Outcome.DONE)
+        if request.action == ACTION_PENDING:
+            return Verdict(Outcome.PLACED, "The pending order is at the broker.")
+        if request.action != ACTION_DEAL:  # no lots belong to it
+            if code == DONE:
+                return Verdict(Outcome.DONE, "Done.")
+            return Verdict(Outcome.UNKNOWN, f"MetaTrader answered {code}: whether it is done is looked up.")
         told = result.deal != 0 and result.price > ZERO
         if code == DONE and told and result.volume >= request.volume:
             return Verdict(Outcome.FILLED)
@@ -93,6 +98,8 @@ def judge(request: TradeRequest, reply: SendReply) -> Verdict:
         # 10008, or done without deal, price or all lots: some servers tell these later. With RETURN the rest of a
         # partial fill stays at the broker, where it may still fill: asking for it again would double it.
         return Verdict(Outcome.PLACED, "The broker has the order; its deal is not known yet.")
+    if code == NO_CHANGES and request.action in (ACTION_SLTP, ACTION_MODIFY):
+        return Verdict(Outcome.DONE, "It was so already.")
     if code in REFUSALS:
         return Verdict(
             Outcome.REFUSED, f"{REFUSALS[code]} (MetaTrader {code}: {result.comment}).", code in RETRIABLE

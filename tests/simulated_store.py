@@ -285,7 +285,9 @@ class Machine:
                 self.due_look = self.clock.monotonic_ms() + LOOK_MS
                 self.resolution.look()
                 self.execution.resume()
-            self.resolution.adopt_late(self.venue.positions())
+            self.resolution.seen(self.venue.positions(), self.venue.orders())
+            while self.execution.guard.step(halted=self.execution.mode == "HALTED"):
+                pass
         except TerminalError:
             self.ready = False
 

@@ -1,14 +1,14 @@
 """Positions that a terminal does not show yet."""
 
-from executors.lagging import LaggingPositions
+from executors.lagging import LaggingHoldings
 from tests.simulated import SimVenue, make_close, make_open
 from tests.simulated_store import Machine
 
 
-def filled(machine: Machine, lag_ms: float) -> LaggingPositions:
+def filled(machine: Machine, lag_ms: float) -> LaggingHoldings:
     machine.venue.lag_ms = lag_ms
     row = machine.row(machine.send(make_open(1)))
-    positions = LaggingPositions(lambda: machine.venue, machine.clock)
+    positions = LaggingHoldings(lambda: machine.venue, machine.clock)
     positions.filled(row)
     return positions
 

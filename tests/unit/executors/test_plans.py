@@ -10,8 +10,8 @@ from executors.execution import new_row
 from executors.legs import LegRow, RequestRow
 from executors.messages import CloseSignal, OpenSignal
 from executors.orders import Outcome, comment_token
-from executors.plans import Step, already_closed, build_request, filling, freeze_close, late, next_step
-from executors.terminals.base import ZERO, Position, Tick
+from executors.plans import Step, already_closed, build_request, filling, late, next_step
+from executors.terminals.base import ZERO, Tick
 from tests.simulated import SimClock, make_close, make_config, make_leg, make_open, make_spec
 
 CONFIG = make_config()
@@ -98,20 +98,6 @@ def test_a_rest_below_the_minimum_is_not_asked_for() -> None:
     row = row_of(make_open(1))
     asked(row, Outcome.PARTIAL, filled="0.95")
     assert next_step(row, CONFIG, min_lots=Decimal("0.1")) is None
-
-
-def position(ticket: int, symbol: str) -> Position:
-    return Position(ticket, ticket, symbol, 0, 0, Decimal(1), ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, "", 0, 0)
-
-
-def test_a_close_freezes_what_it_means_by_the_brokers_names() -> None:
-    config = make_config(symbol_suffix=".pro", symbol_map={"GOLD": "XAUUSD.pro"})
-    held = (position(1, "EURUSD.pro"), position(2, "XAUUSD.pro"), position(3, "EURUSD"))
-    assert [item[0] for item in freeze_close(make_close(1), config, held)] == [1, 2, 3]
-    assert [item[0] for item in freeze_close(make_close(1, symbol="EURUSD"), config, held)] == [1]
-    assert freeze_close(make_close(1, symbol="GOLD"), config, held) == [[2, "XAUUSD.pro", 0, "1"]]
-    assert [item[0] for item in freeze_close(make_close(1, ticket=3), config, held)] == [3]
-    assert freeze_close(make_close(1, ticket=9), config, held) == []
 
 
 def test_a_request_carries_its_magic_and_token_and_widens_its_deviation() -> None:

@@ -245,7 +245,8 @@ def test_what_the_broker_promised_is_never_given_up_but_told_of(machine: Machine
     for _ in range(120):
         machine.clock.advance(500)
         machine.turn()
-    assert machine.states(name) == ["INTENT", "PLACED"]
+    assert machine.states(name) == ["INTENT", "PLACED", "PLACED"]
+    assert machine.reports[-1].code == Code.NOT_SHOWN
     assert len([text for text in machine.alarms if "shows nothing of it" in text]) == 1
 
 

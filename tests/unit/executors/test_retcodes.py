@@ -60,10 +60,19 @@ def test_with_return_filling_the_rest_of_a_partial_fill_is_still_at_the_broker()
     assert judge(request, done(10010, volume=Decimal("0.4"))).outcome is Outcome.PLACED
 
 
-@pytest.mark.parametrize("action", [5, 6, 7, 8, 10])
+@pytest.mark.parametrize("action", [6, 7, 8, 10])
 def test_what_has_no_lots_is_done(action: int) -> None:
     request = TradeRequest(action=action)
     assert judge(request, answer(10009)).outcome is Outcome.DONE
+    assert judge(request, answer(10008)).outcome is Outcome.UNKNOWN  # its state tells
+    unchanged = Outcome.DONE if action in (6, 7) else Outcome.REFUSED
+    assert judge(request, answer(10025)).outcome is unchanged
+    assert judge(request, answer(10036)).outcome is Outcome.REFUSED
+
+
+@pytest.mark.parametrize("code", [10008, 10009, 10010])
+def test_a_pending_order_is_placed_by_any_success(code: int) -> None:
+    assert judge(TradeRequest(action=5), answer(code)).outcome is Outcome.PLACED
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))

@@ -1,0 +1,146 @@
+"""Pure: what a look at the terminal says about a request that leaves no magic: stop loss and take profit, a changed or
+removed pending order, a close by. Its wish is compared with the state of what it was about.
+
+Precedes: resolution records what came of it. Follows: a sweep. None: the old state is still there, which counts as
+absence once it lasts over clean sweeps.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from executors.orders import Outcome
+from executors.reconcile import (
+    ORDER_STATE_CANCELED,
+    ORDER_STATE_EXPIRED,
+    ORDER_STATE_FILLED,
+    ORDER_STATE_REJECTED,
+    Found,
+    Sweep,
+)
+from executors.terminals.base import Order
+from executors.wishes import CLOSE_BY, MODIFY, REMOVE, SLTP, TIME_SPECIFIED
+
+CHANGES = frozenset({SLTP, MODIFY, REMOVE, CLOSE_BY})
+REASONS = {4: "by its stop loss", 5: "by its take profit", 6: "by stop-out"}
+ENDS = {
+    ORDER_STATE_CANCELED: "was cancelled",
+    ORDER_STATE_FILLED: "was filled",
+    ORDER_STATE_REJECTED: "was rejected",
+    ORDER_STATE_EXPIRED: "expired",
+}
+
+
+def is_change(request: dict[str, Any]) -> bool:
+    return request.get("action") in CHANGES
+
+
+def compare(request: dict[str, Any], sweep: Sweep) -> Found | None:
+    """`request`: a TradeRequest as the journal keeps it."""
+    kinds = {SLTP: _levels, MODIFY: _modified, REMOVE: _removed, CLOSE_BY: _closed_by}
+    return kinds[request["action"]](request, sweep)
+
+
+def lasting(request: dict[str, Any], sweep: Sweep) -> Found:
+    """What it means when clean sweeps have gone on showing what `compare` calls nothing."""
+    ticket = request.get("order", 0)
+    if request["action"] == REMOVE and all(item.ticket != ticket for item in sweep.orders):
+        return Found(Outcome.DONE, message=f"Order {ticket} is no longer at the broker.")
+    return Found(Outcome.NOT_EXECUTED, message="Two clean looks at the terminal found it not done.")
+
+
+def _levels(request: dict[str, Any], sweep: Sweep) -> Found | None:
+    ticket = request["position"]
+    held = next((item for item in sweep.positions if item.ticket == ticket), None)
+    if held is None:
+        return _closed(ticket, sweep)
+    if (held.sl, held.tp) == (Decimal(request["sl"]), Decimal(request["tp"])):
+        return _reached(positions=(ticket,))
+    return None
+
+
+def _modified(request: dict[str, Any], sweep: Sweep) -> Found | None:
+    ticket = request["order"]
+    order = next((item for item in sweep.orders if item.ticket == ticket), None)
+    if order is None:
+        return _ended(ticket, sweep)
+    wish = tuple(Decimal(request[name]) for name in ("price", "sl", "tp"))
+    if wish != (order.price_open, order.sl, order.tp):
+        return None
+    limit = Decimal(request["stoplimit"])
+    if limit and limit != order.price_stoplimit:
+        return None
+    if request["type_time"] != order.type_time:
+        return None
+    timed = order.type_time >= TIME_SPECIFIED
+    if timed and request["expiration_ms"] // 1000 != order.expiration_ms // 1000:
+        return None
+    return _reached(orders=(ticket,))
+
+
+def _removed(request: dict[str, Any], sweep: Sweep) -> Found | None:
+    ticket = request["order"]
+    if any(item.ticket == ticket for item in sweep.orders):
+        return None
+    past = _past(ticket, sweep)
+    if past is None:
+        return None
+    if past.state == ORDER_STATE_FILLED:
+        return Found(
+            Outcome.REFUSED, order_tickets=(ticket,), message=f"Order {ticket} was filled meanwhile."
+        )
+    return _reached(orders=(ticket,))
+
+
+def _closed_by(request: dict[str, Any], sweep: Sweep) -> Found | None:
+    one, other = request["position"], request["position_by"]
+    for order in sweep.history_orders:
+        if {order.position_id, order.position_by_id} == {one, other}:
+            deals = tuple(deal.ticket for deal in sweep.deals if deal.order == order.ticket)
+            return _reached(positions=(one, other), orders=(order.ticket,), deals=deals)
+    held = {item.ticket for item in sweep.positions}
+    if {one, other} <= held:
+        return None
+    for ticket in (one, other):
+        if ticket not in held and (gone := _closed(ticket, sweep)) is not None:
+            return gone
+    return None
+
+
+def _reached(
+    positions: tuple[int, ...] = (), orders: tuple[int, ...] = (), deals: tuple[int, ...] = ()
+) -> Found:
+    return Found(
+        Outcome.DONE,
+        deal_tickets=deals,
+        order_tickets=orders,
+        position_tickets=positions,
+        message="Found at the terminal as wished.",
+    )
+
+
+def _closed(ticket: int, sweep: Sweep) -> Found | None:
+    """The position is not there: how it ended, by its last deal. Without one the look proves nothing yet."""
+    outs = [deal for deal in sweep.deals if deal.position_id == ticket and deal.entry]
+    if not outs:
+        return None
+    how = REASONS.get(outs[-1].reason, "meanwhile")
+    return Found(
+        Outcome.REFUSED,
+        position_tickets=(ticket,),
+        message=f"Position {ticket} was closed {how} before that.",
+    )
+
+
+def _ended(ticket: int, sweep: Sweep) -> Found | None:
+    past = _past(ticket, sweep)
+    if past is None:
+        return None
+    return Found(
+        Outcome.REFUSED,
+        order_tickets=(ticket,),
+        message=f"Order {ticket} {ENDS.get(past.state, 'has ended')} meanwhile.",
+    )
+
+
+def _past(ticket: int, sweep: Sweep) -> Order | None:
+    return next((item for item in sweep.history_orders if item.ticket == ticket), None)

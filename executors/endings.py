@@ -1,0 +1,105 @@
+"""Pure: what an order has come to when no more requests follow: its state, its code, and the sentence for people.
+
+Precedes: execution records the steps. Follows: the outcomes of its requests, by replies or by looking.
+"""
+
+from dataclasses import dataclass
+
+from executors.errors import Code
+from executors.legs import LegRow, RequestRow
+from executors.messages import CancelSignal, CloseSignal, ProtectSignal
+from executors.orders import OrderState, Outcome, fold
+from executors.sizing import plain
+
+S = OrderState
+MISSED = (Outcome.REFUSED, Outcome.NOT_EXECUTED)
+END_CODES = {S.CANCELLED: Code.PENDING_CANCELLED, S.EXPIRED: Code.PENDING_EXPIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """`steps`: (state, code, message), one report each."""
+
+    steps: list[tuple[OrderState, str, str]]
+    counts_as_rejection: bool = False
+
+
+def ending(row: LegRow, *, message: str = "", code: str = "") -> Ending:
+    """`message` and `code`: why no more will come, if not by the broker."""
+    if row.requests and "changes" in row.plan:
+        return _of_changes(row, message, code)
+    if row.requests:
+        return _of_lots(row, message, code)
+    return _of_nothing(row, message, code)
+
+
+def _of_lots(row: LegRow, message: str, code: str) -> Ending:
+    left_open = bool(row.plan.get("waiting"))  # it ends before the opens that it waits for
+    state = fold([item.view for item in row.requests], row.wanted_lots, more=False)
+    if left_open and state in (S.FILLED, S.DONE):
+        state = S.PARTIAL if row.filled_lots else S.REJECTED
+    missed = [item for item in row.requests if item.outcome in MISSED]
+    why = (missed or row.requests)[-1].result
+    message = message or (row.requests[-1].result if state is S.FILLED else why).get("message", "")
+    message = _with_notes(row, message)
+    ended = _ended(row.requests[-1])
+    refusal = code or why.get("code", "") or (END_CODES[ended] if ended else Code.BROKER_REFUSED)
+    if state is S.PARTIAL and not any(item.outcome is Outcome.PLACED for item in row.requests):
+        given_up = (
+            f"{plain(row.filled_lots)} of {plain(row.wanted_lots)} lots were executed; the rest was given up."
+        )
+        return Ending([(S.PARTIAL, "", message), (ended or S.CANCELLED, refusal, f"{given_up} {message}")])
+    if state is S.REJECTED and ended is not None:
+        return Ending([(ended, refusal, message)])
+    end_code = {S.REJECTED: refusal, S.NOT_EXECUTED: Code.NOT_EXECUTED}.get(state, "")
+    rejected = state is S.REJECTED and refusal == Code.BROKER_REFUSED
+    return Ending([(state, end_code, message)], rejected)
+
+
+def _of_changes(row: LegRow, message: str, code: str) -> Ending:
+    """Without lots: done when every position and order meant is as wished."""
+    done = sum(item.outcome is Outcome.DONE for item in row.requests)
+    meant = len(row.plan["changes"])
+    last = row.requests[-1]
+    if any(item.outcome is Outcome.UNKNOWN for item in row.requests):
+        return Ending([(S.UNKNOWN, Code.OUTCOME_UNKNOWN, last.result.get("message", ""))])
+    if done >= meant and not row.plan.get("waiting"):
+        return Ending([(S.DONE, "", _with_notes(row, message or last.result.get("message", "")))])
+    missed = [item for item in row.requests if item.outcome in MISSED]
+    why = message or (missed or row.requests)[-1].result.get("message", "")
+    if done:
+        return Ending(
+            [(S.REJECTED, code or Code.PARTLY_DONE, _with_notes(row, f"{done} of {meant} were done. {why}"))]
+        )
+    if missed and all(item.outcome is Outcome.NOT_EXECUTED for item in missed):
+        return Ending([(S.NOT_EXECUTED, Code.NOT_EXECUTED, _with_notes(row, why))])
+    refusal = code or Code.BROKER_REFUSED
+    return Ending([(S.REJECTED, refusal, _with_notes(row, why))], refusal == Code.BROKER_REFUSED)
+
+
+def _of_nothing(row: LegRow, message: str, code: str) -> Ending:
+    signal, left_open = row.leg.signal, bool(row.plan.get("waiting"))
+    steps: list[tuple[OrderState, str, str]] = [(S.INTENT, "", "")] if row.state is S.QUEUED else []
+    if isinstance(signal, ProtectSignal):
+        wish = row.plan.get("protect", {"positions": [], "opens": []})
+        if (wish["positions"] or wish["opens"]) and not left_open:
+            return Ending([*steps, (S.DONE, "", "The executor moves the stop loss from now on.")])
+    tidy = isinstance(signal, (CloseSignal, CancelSignal)) and not row.plan.get("tickets")
+    if tidy and not left_open and not row.plan.get("notes"):
+        thing = "position to close" if isinstance(signal, CloseSignal) else "pending order to cancel"
+        return Ending([*steps, (S.DONE, "", message or f"There was no {thing}.")])
+    refusal = code or (Code.BROKER_REFUSED if isinstance(signal, CloseSignal) else Code.NO_TARGET)
+    if not message and not row.plan.get("notes"):
+        message = "Nothing is there (any more) that it means."
+    rejected = refusal == Code.BROKER_REFUSED
+    return Ending([*steps, (S.REJECTED, refusal, _with_notes(row, message))], rejected)
+
+
+def _ended(request: RequestRow) -> OrderState | None:
+    """How a pending order ended at the broker without being filled (wholly)."""
+    found = request.result.get("ended")
+    return S(found) if found else None
+
+
+def _with_notes(row: LegRow, message: str) -> str:
+    return " ".join(part for part in (message, *row.plan.get("notes", [])) if part)

@@ -1,0 +1,329 @@
+"""What an order means on its terminal, decided when its turn has come: admitted or denied, and frozen as its plan.
+
+Precedes: execution sends request after request of the plan. Follows: the queue gives the leg. Reads the terminal, sends
+nothing. What an order means of an open whose outcome is not known yet is planned once that is known.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from executors.admission import admit_open
+from executors.errors import Code
+from executors.holdings import MARGIN_MODE_HEDGING
+from executors.legs import ZERO, LegRow, made_by, position_tickets
+from executors.messages import (
+    CancelSignal,
+    CloseBySignal,
+    CloseSignal,
+    ModifySignal,
+    OpenSignal,
+    ProtectSignal,
+)
+from executors.orders import OrderState, order_id
+from executors.queueing import Other, means
+from executors.sizing import Denial, RateBucket, check_mode
+from executors.symbols import to_broker, to_canonical
+from executors.terminals.base import Order, Position, SymbolSpec
+from executors.wishes import (
+    Change,
+    Meaning,
+    belongs,
+    expiration,
+    freeze_cancel,
+    freeze_close,
+    freeze_close_by,
+    freeze_modify,
+    orders_meant,
+    placed_by,
+    positions_meant,
+    raises_risk,
+)
+
+if TYPE_CHECKING:
+    from executors.execution import Execution
+
+NOTHING_MEANT = "There is no position or pending order that it means. Look at what the terminal holds."
+REDUCING_ONLY = (
+    "The terminal only reduces now: it may not move a stop loss away from the price, or a pending order's"
+    " entry. Set it ACTIVE for that."
+)
+
+
+class Preparation:
+    """Of one Execution, in the same thread."""
+
+    def __init__(self, execution: "Execution") -> None:
+        self._execution = execution
+        self._bucket = RateBucket()
+        self._hedging: bool | None = None
+        self._symbols: dict[int, str] = {}  # ticket of a position or pending order → canonical symbol
+
+    # --- for the queue ---
+
+    def note_held(self, positions: Iterable[Position], orders: Iterable[Order]) -> None:
+        """What the terminal holds now: tickets that signals may name."""
+        config = self._execution.config
+        self._symbols = {item.ticket: to_canonical(config, item.symbol) for item in positions}
+        self._symbols |= {item.ticket: to_canonical(config, item.symbol) for item in orders}
+
+    def symbol_of(self, signal: Other) -> str | None:
+        """The canonical symbol that the signal is about; None when that is several, or not known."""
+        if signal.symbol is not None:
+            return signal.symbol
+        if not isinstance(signal, CloseBySignal) and signal.opened_by is not None:
+            opened = self._opened(signal)
+            return opened.leg.signal.symbol if opened is not None else None
+        for name in ("position_ticket", "order_ticket"):
+            if (ticket := getattr(signal, name, None)) is not None:
+                return self._symbols.get(ticket)
+        return None
+
+    # --- the plan ---
+
+    def prepare(self, row: LegRow) -> Denial | None:
+        """Modes, limits and sizing of a new leg; sets its plan and what is wanted. Raises TerminalError."""
+        signal = row.leg.signal
+        denial = check_mode(self._execution.mode, opens=isinstance(signal, OpenSignal))
+        if denial is not None:
+            return denial
+        if isinstance(signal, OpenSignal):
+            return self._open(row, signal)
+        plan: dict[str, Any] = {"waiting": self._unread(signal)}
+        denial = self._freeze(signal, plan)
+        if denial is not None:
+            return denial
+        row.plan = plan
+        row.wanted_lots = sum((Decimal(item[3]) for item in plan.get("tickets", [])), ZERO)
+        return None
+
+    def _open(self, row: LegRow, signal: OpenSignal) -> Denial | None:
+        execution = self._execution
+        now, utc = execution.clock.monotonic_ms(), execution.clock.redis_ms()
+        lots = admit_open(
+            signal,
+            terminal=execution.terminal,
+            specs=execution.specs,
+            config=execution.config,
+            hold=execution.hold or execution.breaker.reason,
+            bucket=self._bucket,
+            now_ms=now,
+            utc_ms=utc,
+        )
+        if isinstance(lots, Denial):
+            return lots
+        spec = self._spec(to_broker(execution.config, signal.symbol))
+        if signal.pending and spec is not None:
+            kept = expiration(signal.expires_ms, spec, utc)
+            if isinstance(kept, Denial):
+                return kept
+            row.plan = {"expiration": list(kept)}
+        row.wanted_lots = lots
+        return None
+
+    def _freeze(self, signal: Other, plan: dict[str, Any]) -> Denial | None:
+        """What the signal means of what is there now. With opens to wait for, nothing may be found yet."""
+        execution, meaning = self._execution, self._meaning(signal)
+        held = execution.holdings.read(execution.holdings.meant_by(signal))
+        positions = positions_meant(signal, held, meaning)
+        found: Any
+        if isinstance(signal, CloseSignal):
+            found = self._close(signal, positions, meaning, plan)
+        elif isinstance(signal, ProtectSignal):
+            found = self._protect(signal, positions, plan)
+        elif isinstance(signal, CloseBySignal):
+            found = freeze_close_by(signal, positions, self._spec, hedging=meaning.hedging)
+            if plan["waiting"] and not isinstance(found, Denial):
+                return None  # opposite positions are matched once all are known
+        else:
+            orders = orders_meant(signal, execution.holdings.orders(signal), meaning)
+            found = self._changes(signal, positions, orders)
+        if isinstance(found, Denial):
+            return found if not plan["waiting"] or found.code is Code.NETTING_ACCOUNT else None
+        if isinstance(signal, (ModifySignal, CancelSignal, CloseBySignal)):
+            plan["changes"] = found
+        if not found and not plan["waiting"] and not isinstance(signal, (CloseSignal, CancelSignal)):
+            return Denial(Code.NO_TARGET, NOTHING_MEANT)
+        return None
+
+    def _changes(
+        self,
+        signal: ModifySignal | CancelSignal,
+        positions: tuple[Position, ...],
+        orders: tuple[Order, ...],
+    ) -> list[Change] | Denial:
+        if isinstance(signal, CancelSignal):
+            return freeze_cancel(orders)
+        now = self._execution.clock.redis_ms()
+        changes = freeze_modify(signal, positions, orders, self._spec, now)
+        reducing = self._execution.mode == "REDUCING"
+        if not isinstance(changes, Denial) and reducing and raises_risk(changes, positions, orders):
+            return Denial(Code.RAISES_RISK, REDUCING_ONLY)
+        return changes
+
+    def _close(
+        self, signal: CloseSignal, positions: tuple[Position, ...], meaning: Meaning, plan: dict[str, Any]
+    ) -> bool | Denial:
+        def most(position: Position) -> Decimal:
+            mine = meaning.opened is not None and not meaning.hedging
+            return meaning.opened.filled_lots if mine and meaning.opened else position.volume
+
+        frozen = freeze_close(signal, positions, self._spec, most)
+        if isinstance(frozen, Denial):
+            plan["tickets"], plan["notes"] = [], [frozen.message]
+            return frozen
+        plan["tickets"], notes = frozen
+        if notes:
+            plan["notes"] = notes
+        return True
+
+    def _protect(self, signal: ProtectSignal, positions: tuple[Position, ...], plan: dict[str, Any]) -> bool:
+        """Positions, and the open whose pending order still works: what it makes is armed when it exists."""
+        journal = self._execution.journal
+        origin = {item.ticket: journal.order_of_magic(item.magic) or "" for item in positions}
+        name: str | None = None
+        if signal.opened_by is not None:
+            name = order_id(signal.opened_by, self._execution.config.terminal_id)
+        elif signal.order_ticket is not None:
+            active = self._execution.holdings.orders(signal)
+            order = next((item for item in active if item.ticket == signal.order_ticket), None)
+            name = journal.order_of_magic(order.magic) if order is not None else None
+        opens = [name] if name is not None and name in self._execution.open else []
+        plan["protect"] = {"positions": [[*item] for item in origin.items()], "opens": opens}
+        return bool(origin or opens)
+
+    # --- opens whose outcome is not known yet ---
+
+    def _unread(self, signal: Other) -> list[str]:
+        return [
+            other.order_id
+            for other in self._execution.open.values()
+            if isinstance(other.leg.signal, OpenSignal)
+            and means(signal, other.leg.signal)
+            and self._is_unread(other, signal)
+        ]
+
+    def _is_unread(self, row: LegRow, signal: Other) -> bool:
+        """Whether the open may have a position nobody has seen, or for a cancel a pending order."""
+        if row.state is OrderState.PLACED and not isinstance(signal, CancelSignal):
+            return row.order_id not in self._execution.resting
+        return row.state is OrderState.UNKNOWN
+
+    def waits(self, row: LegRow) -> bool:
+        """Whether an open that the order means still has an unknown outcome, or a fill that was not read yet."""
+        signal = row.leg.signal
+        if isinstance(signal, OpenSignal):
+            return False
+        known = self._execution.open
+        return any(
+            name in known and self._is_unread(known[name], signal) for name in row.plan.get("waiting", [])
+        )
+
+    def plan_after_waiting(self, row: LegRow) -> None:
+        """What the opens left that were waited for. Only theirs: what was opened by later signals is not meant.
+
+        Raises TerminalError: nothing is changed until all is read.
+        """
+        execution, signal = self._execution, row.leg.signal
+        opens = [
+            found
+            for name in row.plan.get("waiting", [])
+            if (found := execution.open.get(name) or execution.journal.get(name)) is not None
+        ]
+        if isinstance(signal, OpenSignal) or not opens:
+            return
+        seen = {item[0] for item in row.plan.get("tickets", [])}
+        missing = [item for item in opens if item.filled_lots and not position_tickets(item) & seen]
+        held = execution.holdings.read(execution.holdings.soon(missing))
+        meaning = self._meaning(signal)
+        made = tuple(item for item in held if any(belongs(opened, item, meaning) for opened in opens))
+        plan: dict[str, Any] = dict(row.plan) | {"waiting": []}
+        fresh: list[list[object]] = []
+        if isinstance(signal, CloseSignal):
+            fresh = self._fresh_tickets(signal, made, opens, seen, plan)
+            plan["tickets"] = [*plan.get("tickets", []), *fresh]
+        elif isinstance(signal, CloseBySignal):
+            self._freeze(signal, plan)
+        elif isinstance(signal, ProtectSignal):
+            wish = plan.setdefault("protect", {"positions": [], "opens": []})
+            wish["positions"] = wish["positions"] + [
+                [item.ticket, execution.journal.order_of_magic(item.magic) or ""]
+                for item in made
+                if item.ticket not in {ticket for ticket, _ in wish["positions"]}
+            ]
+            wish["opens"] = sorted(
+                {*wish["opens"], *(item.order_id for item in opens if item.order_id in execution.open)}
+            )
+        else:
+            self._fresh_changes(signal, made, opens, plan)
+        row.plan, row.plan_kept = plan, False
+        row.wanted_lots += sum((Decimal(str(item[3])) for item in fresh), ZERO)
+
+    def _fresh_tickets(
+        self,
+        signal: CloseSignal,
+        made: tuple[Position, ...],
+        opens: list[LegRow],
+        seen: set[int],
+        plan: dict[str, Any],
+    ) -> list[list[object]]:
+        filled = {
+            item.ticket: sum((opened.filled_lots for opened in opens if made_by(opened, item)), ZERO)
+            or item.volume
+            for item in made
+        }
+        new = [item for item in made if item.ticket not in seen]
+        frozen = freeze_close(signal, new, self._spec, lambda item: filled[item.ticket])
+        if isinstance(frozen, Denial):
+            plan["notes"] = [*plan.get("notes", []), frozen.message]
+            return []
+        tickets, notes = frozen
+        if notes:
+            plan["notes"] = [*plan.get("notes", []), *notes]
+        return tickets
+
+    def _fresh_changes(
+        self,
+        signal: ModifySignal | CancelSignal,
+        made: tuple[Position, ...],
+        opens: list[LegRow],
+        plan: dict[str, Any],
+    ) -> None:
+        active = self._execution.holdings.orders(signal)
+        orders = tuple(item for item in active if any(placed_by(opened, item) for opened in opens))
+        planned = {(item.get("position", 0), item.get("order", 0)) for item in plan.get("changes", [])}
+        wants_positions = isinstance(signal, ModifySignal) and not signal.pending_only
+        found = self._changes(
+            signal,
+            tuple(item for item in made if wants_positions and (item.ticket, 0) not in planned),
+            tuple(item for item in orders if (0, item.ticket) not in planned),
+        )
+        if isinstance(found, Denial):
+            plan["notes"] = [*plan.get("notes", []), found.message]
+        else:
+            plan["changes"] = [*plan.get("changes", []), *found]
+
+    # --- small parts ---
+
+    def _spec(self, symbol: str) -> SymbolSpec | None:
+        return self._execution.specs.get(symbol, self._execution.clock.monotonic_ms())
+
+    def _meaning(self, signal: Other) -> Meaning:
+        opened = None if isinstance(signal, CloseBySignal) else self._opened(signal)
+        return Meaning(self._execution.config, self._is_hedging(), opened)
+
+    def _opened(self, signal: Other) -> LegRow | None:
+        if isinstance(signal, CloseBySignal) or signal.opened_by is None:
+            return None
+        name = order_id(signal.opened_by, self._execution.config.terminal_id)
+        return self._execution.open.get(name) or self._execution.journal.get(name)
+
+    def _is_hedging(self) -> bool:
+        """Fixed for an account, and so asked for once."""
+        if self._hedging is None:
+            self._hedging = self._execution.terminal.account().margin_mode == MARGIN_MODE_HEDGING
+        return self._hedging
+
+    def belongs(self, row: LegRow, position: Position) -> bool:
+        """For the guard: whether a position is what an open made."""
+        return belongs(row, position, Meaning(self._execution.config, self._is_hedging()))
