@@ -62,6 +62,7 @@ SYNC_AFTER_MS = 30
 RUN_MS = 100  # of orders in a row
 TURN_LIMIT_S = 10.0  # a turn without a broker call that takes longer is stuck
 INBOX_LIMIT = 10_000
+OPENED_WITH = ("login", "server", "epoch", "kind", "path", "sealed_password", "server_timezone")
 WATCHED = 2_000  # finished orders whose last report is kept for a Celery task that still comes
 
 
@@ -127,6 +128,7 @@ class Executor(threading.Thread):
         self._ready = False
         self._compared = False
         self._tries = 0
+        self._trouble = ""  # why the last try to connect failed
         self._due_connect = 0.0
         self._due_sync = 0.0
         self._sync_took_ms = 0.0
@@ -383,14 +385,11 @@ class Executor(threading.Thread):
                 pass
 
     def _configure(self, config: TerminalConfig) -> None:
-        """Apply a new configuration between two orders. Identity never changes under a running executor."""
-        if (config.login, config.server, config.epoch) != (
-            self.config.login,
-            self.config.server,
-            self.config.epoch,
-        ):
-            self._alarm(
-                "login, server or epoch changed: the executor stops so that the supervisor starts it anew"
+        """Apply a new configuration between two orders. What the terminal was opened with never changes under a running
+        executor."""
+        if changed := [name for name in OPENED_WITH if getattr(config, name) != getattr(self.config, name)]:
+            logger.warning(
+                "%s changed: the executor stops so that the supervisor starts it anew", ", ".join(changed)
             )
             self._stopping.set()
             return
@@ -413,7 +412,7 @@ class Executor(threading.Thread):
     # --- the terminal ---
 
     def _connect(self) -> None:
-        self._status("CONNECTING")
+        self._status("CONNECTING", self._trouble)
         self._progress.moved(settings.INITIALIZE_LIMIT_S)
         try:
             identity = self._terminal.connect()
@@ -422,14 +421,10 @@ class Executor(threading.Thread):
             return
         if stranger := identity.stranger(self.config.login, self.config.server):
             self._terminal.disconnect()
-            self._tries += 1
-            self._due_connect = monotonic_ms() + RECONNECT_S * 1000
-            self._status("FAILED", stranger)
-            if self._tries == TRIES_BEFORE_ALARM:
-                self._alarm(f"nothing is traded here after {self._tries} tries: {stranger}")
+            self._failed("FAILED", RECONNECT_S, stranger, TRIES_BEFORE_ALARM)
             return
         self._ready = True
-        self._tries = 0
+        self._tries, self._trouble = 0, ""
         self._resolution.answering(round(monotonic_ms()))
         self._execution.specs.forget()
         self._status("READY")
@@ -439,12 +434,18 @@ class Executor(threading.Thread):
     def _lost(self, error: TerminalError) -> None:
         """The terminal does not answer: orders wait or expire until it does."""
         self._ready = False
+        pause_s = QUICK_S[self._tries] if self._tries < len(QUICK_S) else RECONNECT_S
+        self._failed("DISCONNECTED", pause_s, str(error), len(QUICK_S) + TRIES_BEFORE_ALARM)
+
+    def _failed(self, status: InstanceStatus, pause_s: float, why: str, alarm_at: int) -> None:
+        """Another try that brought nothing. What is shown says so until one does."""
         self._tries += 1
-        pause_s = QUICK_S[self._tries - 1] if self._tries <= len(QUICK_S) else RECONNECT_S
         self._due_connect = monotonic_ms() + pause_s * 1000
-        self._status("DISCONNECTED", str(error))
-        if self._tries == len(QUICK_S) + TRIES_BEFORE_ALARM:
-            self._alarm(f"no connection after {self._tries} tries: {error}")
+        alarmed = f"not connected after {alarm_at} tries, nothing is traded here: {why}"
+        self._trouble = why if self._tries < alarm_at else alarmed
+        self._status(status, self._trouble)
+        if self._tries == alarm_at:
+            self._alarm(alarmed)
 
     # --- telling ---
 
