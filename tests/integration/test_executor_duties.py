@@ -38,8 +38,13 @@ def test_x01_account_positions_and_orders_are_shown_and_kept_fresh(
     run.wait_for(lambda: run.shown("account")["equity"] != before["equity"], "the new equity", SOON_S)
     (position,) = shown_positions(run)
     assert Decimal(position["profit"]) == Decimal("9")
-    times = set()
-    run.wait_for(lambda: times.add(run.shown("account")["time_ms"]) or len(times) >= 3, "three looks", SOON_S)
+    looks: set[int] = set()
+
+    def looked_three_times() -> bool:
+        looks.add(run.shown("account")["time_ms"])
+        return len(looks) >= 3
+
+    run.wait_for(looked_three_times, "three looks", SOON_S)
 
 
 def test_x02_own_changes_are_shown_at_once(running_executor: Maker, settings: Any) -> None:  # noqa: F811
