@@ -38,6 +38,7 @@ class Code(StrEnum):
     EXPIRED = "EXPIRED"
     HALTED = "HALTED"
     REDUCING = "REDUCING"
+    CLOCK_SKEW = "CLOCK_SKEW"  # the executor's machine and Redis differ in time
     LOTS_BELOW_MIN = "LOTS_BELOW_MIN"
     LOTS_ABOVE_MAX = "LOTS_ABOVE_MAX"
     TOO_MANY_ORDERS = "TOO_MANY_ORDERS"

@@ -77,6 +77,7 @@ class Execution:
         self.clock = clock
         self.config = config
         self.mode: Mode = "ACTIVE"
+        self.skewed = ""  # why opens are held while this machine's clock is wrong
         self.hold = ""  # a reason of this executor's own to hold opens, beside the breaker's
         self.breaker = Breaker(settings.BREAKER_UNKNOWN, settings.BREAKER_REJECTIONS)
         self.queue = LegQueue(next_seq=journal.last_seq(config.epoch) + 1)

@@ -7,12 +7,16 @@ is on disk. Only the executor's own thread writes; the publisher reads through a
 import contextlib
 import json
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from executors.legs import JournalReport, LegRow, RequestRow
+from django.conf import settings
+
+from executors.legs import LegRow, RequestRow
 from executors.messages import ExecutionReport, Leg
 from executors.orders import SETTLED, OrderState, Outcome
 
@@ -76,8 +80,30 @@ CREATE TABLE IF NOT EXISTS protections (
 """
 
 
+UNWRITABLE = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+)
+ROOM_BYTES = 1024 * 1024  # what must be free before an executor begins
+DAY_MS = 24 * 3_600_000
+KEEP_MS = 30 * DAY_MS  # orders are recognized for so long when they come again
+KEEP_LARGE_MS = 3 * DAY_MS  # in a journal above its limit; a store's record of a signal lives for two days
+PRUNED_AT_ONCE = 100
+PAGES_FREED_AT_ONCE = 500
+
+
 class JournalError(Exception):
     """The journal cannot be used: another terminal's, another installation's, or damaged."""
+
+
+class JournalUnwritable(JournalError):
+    """The disk under the journal is full, read-only or broken: nothing may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    orders: int
+    more: bool  # there may be more to prune now
+    too_large: bool
 
 
 class Journal:
@@ -89,15 +115,23 @@ class Journal:
         self.path = path
         self._depth = 0
         self._position = 0
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
+        self._pruned_row = 0
         try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
+        except sqlite3.OperationalError as error:
+            raise JournalUnwritable(f"{path} cannot be opened: {error}") from error
+        try:
+            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a file that is made now
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA wal_autocheckpoint=4000")
+            self._db.execute("PRAGMA journal_size_limit=33554432")
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             self._db.close()
+            if _unwritable(error):
+                raise JournalUnwritable(f"{path} cannot be written: {error}") from error
             raise JournalError(f"{path} cannot be opened as a journal: {error}") from error
         self.fresh = self._meta("journal_id") is None
         with self._commit():
@@ -344,6 +378,61 @@ class Journal:
             ),
         )
 
+    # --- room and age -------------------------------------------------------------------------------------------
+
+    def prove_writable(self) -> None:
+        """Raises JournalUnwritable unless there is room for what the next orders will need."""
+        free = shutil.disk_usage(self.path.parent).free
+        if free < ROOM_BYTES:
+            raise JournalUnwritable(f"{free // 1024} kB are free under {self.path.parent}")
+        with self._commit():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('room', ?)", ("x" * 16_384,))
+        with self._commit():
+            self._db.execute("DELETE FROM meta WHERE key = 'room'")
+
+    def prune(self, now_ms: int, *, published: int) -> Pruned:
+        """Forgets settled orders older than 30 days, a few in each call; in a journal above its limit, than 3 days.
+
+        `published`: Redis has the reports up to this position; what it has not stays. Unsettled orders stay for ever.
+        """
+        too_large = self._size() > settings.JOURNAL_MAX_MB * 1024 * 1024
+        before_ms = now_ms - (KEEP_LARGE_MS if too_large else KEEP_MS)
+        rows = self._db.execute(
+            "SELECT rowid, order_id, open, received_ms FROM legs WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            (self._pruned_row, PRUNED_AT_ONCE),
+        ).fetchall()
+        old: list[str] = []
+        for rowid, order_id, is_open, received_ms in rows:
+            if received_ms >= before_ms:  # they are in the order in which they came
+                self._pruned_row = 0
+                break
+            self._pruned_row = rowid
+            if not is_open and self._published(order_id, published):
+                old.append(order_id)
+        else:
+            if len(rows) < PRUNED_AT_ONCE:
+                self._pruned_row = 0
+        if old:
+            with self._commit():
+                for table in ("requests", "reports", "legs"):
+                    self._db.executemany(f"DELETE FROM {table} WHERE order_id = ?", [(name,) for name in old])
+        freed = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+        if freed > PAGES_FREED_AT_ONCE:
+            self._db.execute(f"PRAGMA incremental_vacuum({PAGES_FREED_AT_ONCE})").fetchall()
+        return Pruned(len(old), more=self._pruned_row > 0, too_large=too_large)
+
+    def _published(self, order_id: str, published: int) -> bool:
+        row = self._db.execute("SELECT max(position) FROM reports WHERE order_id = ?", (order_id,)).fetchone()
+        return int(row[0] or 0) <= published
+
+    def _size(self) -> int:
+        """Bytes in use; free pages are used again."""
+        pages, free, size = (
+            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -351,15 +440,17 @@ class Journal:
         if self._depth:
             yield  # part of the commit that is under way
             return
-        self._db.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-                self._position = self.position()
+            self._position = self.position()
+            if isinstance(error, sqlite3.OperationalError) and _unwritable(error):
+                raise JournalUnwritable(f"{self.path} cannot be written: {error}") from error
             raise
         finally:
             self._depth = 0
@@ -369,37 +460,6 @@ class Journal:
         return row[0] if row else None
 
 
-class JournalReader:
-    """The publisher's read-only view of a journal, in another thread."""
-
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(
-            f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=5, check_same_thread=False
-        )
-
-    def position(self) -> int:
-        row = self._db.execute("SELECT max(position) FROM reports").fetchone()
-        return int(row[0] or 0)
-
-    def reports_after(self, position: int, limit: int = 200) -> list[JournalReport]:
-        rows = self._db.execute(
-            "SELECT r.position, r.report, l.leg FROM reports r JOIN legs l USING (order_id)"
-            " WHERE r.position > ? ORDER BY r.position LIMIT ?",
-            (position, limit),
-        ).fetchall()
-        out = []
-        for found, report_json, leg_json in rows:
-            leg = Leg.model_validate_json(leg_json)
-            out.append(
-                JournalReport(
-                    position=found,
-                    report=ExecutionReport.model_validate_json(report_json),
-                    report_json=report_json,
-                    leg_json=leg_json,
-                    deadline_ms=leg.deadline_ms,
-                )
-            )
-        return out
-
-    def close(self) -> None:
-        self._db.close()
+def _unwritable(error: sqlite3.Error) -> bool:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in UNWRITABLE

@@ -16,8 +16,9 @@ import redis
 from django.conf import settings
 from pydantic import ValidationError
 
+from executors.alerts import Alerts
 from executors.crashpoints import reached
-from executors.journal import JournalReader
+from executors.journal_reader import JournalReader
 from executors.messages import Leg, TerminalConfig, TerminalUpdate
 from executors.settlement import Answer, Settlement, read_settlement
 from executors.state import ExecutorStore
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 BATCH = 200
 DRAIN_LIMIT = 500
 BACKOFF_S = (0.05, 1.0)
+ALIVE_MS = 4_000
+CLOCK_TRIES, QUICK_US = 3, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class InstanceFacts:
     own_us: int = 0
     broker_us: int = 0
     config_version: int = 0
+    moved_ms: int = 0  # UTC; when its thread last turned
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -107,6 +111,7 @@ class Link(threading.Thread):
         reader: JournalReader,
         journal_id: str,
         facts: InstanceFacts,
+        alerts: Alerts,
         emit: Callable[[Event], None],
     ) -> None:
         super().__init__(name="link", daemon=True)
@@ -115,6 +120,10 @@ class Link(threading.Thread):
         self.offset_ms = 0  # Redis time minus ours
         self.offset_us = 0  # the same, for spans that are shown
         self.connected = False
+        self._redis_minus_mono = now_ms() - monotonic_ms()
+        self._doubt_ms = 0  # of the clock's measurement
+        self._alerts = alerts
+        self._shown_facts: dict[Any, Any] = {}
         self._reader = reader
         self._journal_id = journal_id
         self._facts = facts
@@ -135,6 +144,21 @@ class Link(threading.Thread):
         self._answers: queue.SimpleQueue[tuple[Settlement, Answer]] = queue.SimpleQueue()
 
     # --- called by the executor's thread ---
+
+    @property
+    def published(self) -> int:
+        """The journal's position up to which Redis is known to have its reports; below 0 when it is not known."""
+        return self._published
+
+    def redis_ms(self) -> int:
+        """Redis's time now; setting this machine's clock does not move it."""
+        return round(monotonic_ms() + self._redis_minus_mono)
+
+    def skew_ms(self) -> int:
+        """How far this machine's clock is from Redis's for sure; 0 when the measurement cannot tell."""
+        skew = self.redis_ms() - now_ms()
+        certain = max(0, abs(skew) - self._doubt_ms)
+        return certain if skew > 0 else -certain
 
     def notify(self) -> None:
         """The journal has something new."""
@@ -190,6 +214,7 @@ class Link(threading.Thread):
                     logger.warning("the state Redis does not answer: %s", error, extra={"action": "link"})
                 self.connected = False
                 self._published = -1
+                self._shown_facts = {}
                 self._due = _Due()
                 if stopping:
                     return
@@ -219,6 +244,7 @@ class Link(threading.Thread):
         for _ in range(answers):  # after them, so that whoever reads "done" finds the order settled
             self._store.answer(*self._answers.get())
         self._show()
+        self._alerts.flush(self._store.redis)
         if now >= self._due.clock:
             self._measure_clock()
             self._due.clock = now + 5_000
@@ -228,9 +254,7 @@ class Link(threading.Thread):
         if now >= self._due.config:
             self._read_config()
             self._due.config = now + settings.CONFIG_POLL_MS
-        if now >= self._due.alive:
-            self._write_alive()
-            self._due.alive = now + 1_000
+        self._write_alive()
         if now >= self._due.drain or self._drain_wish > self._drain_done:
             asked = self._drain_begun = self._drain_wish
             reached("before-drain")
@@ -322,13 +346,21 @@ class Link(threading.Thread):
             raise
 
     def _measure_clock(self) -> None:
-        before = now_us()
-        theirs = self._store.time_us()
-        after = now_us()
-        offset = theirs - (before + after) // 2
+        """The quickest of a few questions counts: a slow answer is an uncertain one."""
+        took, offset = 0, 0
+        for attempt in range(CLOCK_TRIES):
+            mono_us, before = round(monotonic_ms() * 1000), now_us()
+            theirs = self._store.time_us()
+            now_took = round(monotonic_ms() * 1000) - mono_us
+            if attempt == 0 or now_took < took:
+                took, offset = now_took, theirs - before - now_took // 2
+                self._redis_minus_mono = (theirs - mono_us - now_took // 2) / 1000
+            if took < QUICK_US:
+                break
+        self._doubt_ms = took // 1000
         self.offset_ms = round(offset / 1000)
         # what may be the way to Redis alone is no offset: one machine's two processes have one clock
-        self.offset_us = offset if abs(offset) > (after - before) // 2 else 0
+        self.offset_us = offset if abs(offset) > took // 2 else 0
 
     def _read_config(self) -> None:
         pipe = self._store.redis.pipeline(transaction=False)
@@ -355,6 +387,7 @@ class Link(threading.Thread):
         self._emit(ConfigRead(config))
 
     def _write_alive(self) -> None:
+        """What changed at once; the life sign rarely, since the supervisor shows it for all executors of a machine."""
         facts = self._facts
         shown: dict[Any, Any] = {
             "state": facts.status,
@@ -362,6 +395,12 @@ class Link(threading.Thread):
             "last_error": facts.last_error,
             "latency_us": facts.own_us,
             "broker_us": facts.broker_us,
-            "seen_ms": now_ms() + self.offset_ms,
-        }
-        self._store.redis.hset(keys.instance(self.terminal_id), mapping=shown | facts.extra)
+        } | facts.extra
+        now = monotonic_ms()
+        if shown == self._shown_facts and now < self._due.alive:
+            return
+        changed = {} if shown == self._shown_facts else shown
+        seen = (facts.moved_ms or now_ms()) + self.offset_ms
+        self._store.redis.hset(keys.instance(self.terminal_id), mapping=changed | {"seen_ms": seen})
+        self._shown_facts = shown
+        self._due.alive = now + ALIVE_MS

@@ -27,14 +27,17 @@ RECEIVE_BUFFER = 4 * 1024 * 1024  # a burst of legs waits here while a broker ca
 
 
 class Listener(threading.Thread):
-    """Listens on one port by UDP and TCP. `submit(leg, path)` is called for each authentic leg of this terminal."""
+    """Listens on one port by UDP and TCP. `submit(leg, path)` is called for each authentic leg of this terminal.
+
+    `sockets`: (TCP, UDP) from `bind`, which the supervisor keeps open over restarts; else it binds its own.
+    """
 
     def __init__(
         self,
         terminal_id: str,
         keyring: Keyring,
         submit: Callable[[Leg, str], object],
-        host: str = "127.0.0.1",
+        sockets: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         super().__init__(name="listener", daemon=True)
         self.terminal_id = terminal_id
@@ -42,7 +45,7 @@ class Listener(threading.Thread):
         self._keyring = keyring
         self._submit = submit
         self._selector = selectors.DefaultSelector()
-        self._tcp, self._udp = self._bind(host)
+        self._tcp, self._udp = sockets or bind()
         self._decoders: dict[socket.socket, StreamDecoder] = {}
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._proven: set[socket.socket] = set()  # connections that have brought an authentic leg
@@ -50,22 +53,6 @@ class Listener(threading.Thread):
         for listening in (self._tcp, self._udp, self._stop_reader):
             listening.setblocking(False)
             self._selector.register(listening, selectors.EVENT_READ)
-
-    @staticmethod
-    def _bind(host: str) -> tuple[socket.socket, socket.socket]:
-        """One free port number for both. Without SO_REUSEADDR: two executors must never share a UDP port."""
-        for _ in range(20):
-            tcp = socket.create_server((host, 0))
-            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                tcp.close()
-                udp.close()
-                continue
-            return tcp, udp
-        raise OSError("no port is free for both UDP and TCP")
 
     @property
     def address(self) -> str:
@@ -159,3 +146,19 @@ class Listener(threading.Thread):
         for open_socket in (*self._decoders, self._tcp, self._udp, self._stop_reader, self._stop_writer):
             open_socket.close()
         self._selector.close()
+
+
+def bind(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """One free port number for both. Without SO_REUSEADDR: two executors must never share a UDP port."""
+    for _ in range(20):
+        tcp = socket.create_server((host, 0))
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        try:
+            udp.bind(tcp.getsockname())
+        except OSError:
+            tcp.close()
+            udp.close()
+            continue
+        return tcp, udp
+    raise OSError("no port is free for both UDP and TCP")

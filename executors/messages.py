@@ -7,7 +7,7 @@ Requests are lower-case, states upper-case.
 
 import json
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -238,7 +238,20 @@ class PendingOrderState(Message):
     placed_ms: int
 
 
-InstanceStatus = Literal["STARTING", "CONNECTING", "READY", "DISCONNECTED", "HALTED", "STOPPED", "FAILED"]
+InstanceStatus = Literal[
+    "STARTING", "CONNECTING", "READY", "STUCK", "DISCONNECTED", "HALTED", "STOPPED", "FAILED"
+]
+INSTANCE_STATUSES: tuple[str, ...] = get_args(InstanceStatus)
+
+
+class Alert(Message):
+    """What an operator must know of a terminal. `text` is a sentence; empty in the record of an alert's end."""
+
+    code: str  # executors.alerts.AlertCode
+    terminal_id: str
+    text: str
+    time_ms: int
+    until_ms: int | None = None  # shown until then; None: until whoever raised it ends it
 
 
 class TerminalUpdate(Message):
@@ -252,6 +265,7 @@ class TerminalUpdate(Message):
     latency_us: int | None = None  # our own part of the last order
     broker_us: int | None = None
     last_error: str = ""
+    alerts: list[Alert] | None = None  # all that are open
     time_ms: int
 
 

@@ -87,6 +87,8 @@ class Preparation:
         denial = check_mode(self._execution.mode, opens=isinstance(signal, OpenSignal))
         if denial is not None:
             return denial
+        if self._execution.skewed and isinstance(signal, OpenSignal):
+            return Denial(Code.CLOCK_SKEW, self._execution.skewed)
         if isinstance(signal, OpenSignal):
             return self._open(row, signal)
         plan: dict[str, Any] = {"waiting": self._unread(signal)}

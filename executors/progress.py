@@ -1,39 +1,84 @@
-"""A few bytes shared between an executor and its supervisor: when the executor's thread last moved, and how long it may
-stand still now. A call into MetaTrader holds the interpreter, so that nothing inside the process could tell.
+"""A few bytes that an executor shares with its supervisor: when its thread last moved, where it is, how it is.
+
+A call into MetaTrader holds the interpreter, so that nothing inside the process could tell that it hangs. Precedes:
+`watchdog` judges what is read here. Follows: the executor's thread writes at each turn and around each terminal call.
 """
 
 import mmap
 import os
 import struct
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from tradedist.clock import monotonic_ms
 
-_FORMAT = struct.Struct("<dd")  # monotonic ms of the last move, ms allowed from then
+# ms of the last move, ms allowed from then, ms of the phase's begin, pid, tid, phase, status, call
+_FORMAT = struct.Struct("<dddiii16s24s")
+
+
+class Phase(IntEnum):
+    STARTING = 0
+    RUNNING = 1  # the journal is open; the thread has turned at least once
+    SERVING = 2  # the terminal is connected and verified, and Redis was compared with the journal
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look. `call`: the terminal's function that the thread is in, by MetaTrader's name; "" outside of one."""
+
+    at_ms: float
+    allowed_ms: float
+    phase_ms: float
+    pid: int
+    tid: int
+    phase: Phase
+    status: str
+    call: str
 
 
 class Progress:
-    """Written by the executor's thread. The clock is the machine's monotonic one, the same in every process."""
+    """Written by one thread of the executor, read by the supervisor. The monotonic clock is the machine's."""
 
     def __init__(self, path: Path) -> None:
+        """Raises OSError when there is no room: a page that cannot be written would kill whoever touches it."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(descriptor, _FORMAT.size)
+            os.posix_fallocate(descriptor, 0, _FORMAT.size)
             self._map = mmap.mmap(descriptor, _FORMAT.size)
         finally:
             os.close(descriptor)
+        self.pid = self.tid = 0
+        self.status = "STARTING"
+        self._phase = Phase.STARTING
+        self._phase_ms = 0.0
 
-    def moved(self, allowed_s: float) -> None:
-        _FORMAT.pack_into(self._map, 0, monotonic_ms(), allowed_s * 1000)
+    def begin(self, pid: int, tid: int, allowed_s: float) -> None:
+        """The process that moves from now on."""
+        self.pid, self.tid, self.status = pid, tid, "STARTING"
+        self._phase, self._phase_ms = Phase.STARTING, monotonic_ms()
+        self.moved(allowed_s)
+
+    def reached(self, phase: Phase) -> None:
+        """Told with the next move."""
+        if phase is not self._phase:
+            self._phase, self._phase_ms = phase, monotonic_ms()
+
+    def moved(self, allowed_s: float, call: str = "") -> None:
+        _FORMAT.pack_into(
+            self._map, 0, monotonic_ms(), allowed_s * 1000, self._phase_ms, self.pid, self.tid, self._phase,
+            self.status.encode(), call.encode(),
+        )  # fmt: skip
+
+    def read(self) -> Sample:
+        at, allowed, since, pid, tid, phase, status, call = _FORMAT.unpack_from(self._map)
+        if phase not in Phase.__members__.values():  # an earlier version's file
+            return Sample(0.0, 0.0, 0.0, 0, 0, Phase.STARTING, "", "")
+        return Sample(
+            at, allowed, since, pid, tid, Phase(phase),
+            status.rstrip(b"\0").decode(), call.rstrip(b"\0").decode(),
+        )  # fmt: skip
 
     def close(self) -> None:
         self._map.close()
-
-
-def overdue_ms(path: Path) -> float:
-    """How long past its allowance an executor stands still; 0 or less when it moves, or has not begun."""
-    try:
-        at, allowed = _FORMAT.unpack(path.read_bytes()[: _FORMAT.size])
-    except (OSError, struct.error):
-        return 0.0
-    return monotonic_ms() - at - allowed if at else 0.0

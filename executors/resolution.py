@@ -30,9 +30,9 @@ LOST = "Its journal was lost: whether it was sent is looked up."
 
 
 class Resolution:
-    """Works on an Execution, in the same thread."""
+    """Works on an Execution, in the same thread. `alarm(code, text)`: codes as in executors.alerts."""
 
-    def __init__(self, execution: Execution, *, alarm: Callable[[str], None]) -> None:
+    def __init__(self, execution: Execution, *, alarm: Callable[[str, str], None]) -> None:
         self.execution = execution
         self._alarm = alarm
         self._trackers: dict[tuple[str, int], SweepTracker] = {}
@@ -101,7 +101,7 @@ class Resolution:
         self._hold_foreign()
         execution.breaker.unknown(len(execution.unknown()))
         if len(self._foreign) > before:
-            self._alarm(f"journal lost: {len(self._foreign)} unsettled orders are looked up")
+            self._alarm("JOURNAL_LOST", f"journal lost: {len(self._foreign)} unsettled orders are looked up")
 
     def _adopt(self, leg: Leg, state: str, report_seq: int) -> None:
         row = new_row(leg, self.execution.clock)
@@ -283,7 +283,10 @@ class Resolution:
             )
         else:
             self.execution.journal.record(row, request=request)
-        self._alarm(f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it")
+        self._alarm(
+            "ORDER_UNRESOLVED",
+            f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it",
+        )
 
     def recount(self) -> None:
         """An order was ended by hand: what waited for it, or was held because of it, may go on."""
@@ -376,7 +379,7 @@ class Resolution:
         message = "It was executed after all: it showed up late."
         self._write(row, request, found)
         request.result["message"] = message
-        self._alarm(f"order {row.order_id} was executed late and is adopted")
+        self._alarm("LATE_FILL", f"order {row.order_id} was executed late and is adopted")
         if row.state is S.NOT_EXECUTED:
             self.execution.conclude(row, self._trace(row), message, request=request)
         else:  # other requests have decided its state; this one's truth is kept beside it

@@ -1,26 +1,30 @@
 """One executor process: a Celery worker for the terminal's queue in the main thread, the executor in its own.
 
 Precedes: `executor` and `tasks`. Follows: the supervisor forks a warm parent and calls `main` in the child. Nothing here
-is opened before the fork.
+is opened before the fork but the listening sockets.
 """
 
-import contextlib
-import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from pathlib import Path
+from types import FrameType
 
+import setproctitle
 from celery import Celery
 from django.conf import settings
 
-from executors import crashpoints, runtime
+from executors import runtime
 from executors.credentials import CredentialError, unseal
 from executors.executor import Executor
+from executors.journal import JournalUnwritable
 from executors.listener import Listener
+from executors.locks import TerminalLock, directory_of
 from executors.messages import TerminalConfig
+from executors.progress import Progress
+from executors.restarts import EXIT_CONFIG, EXIT_JOURNAL, EXIT_LOCKED
 from executors.terminals.factory import open_terminal
 from tradedist import keys
 from tradedist.wire import Keyring
@@ -28,71 +32,26 @@ from tradedist.wire import Keyring
 logger = logging.getLogger(__name__)
 
 SWITCH_S = 0.0005  # a thread that an order waits for gets its turn after this, not after Python's 5 ms
+START_LIMIT_S = 20.0
+HAND_OVER = signal.SIGUSR2  # Celery has SIGUSR1
 STOP_S = 8.0  # to finish the order in hand and publish
 
-EXIT_LOCKED = 75  # another executor holds the terminal: no failed restart
-EXIT_CONFIG = 78  # the configuration cannot be used
 
-
-def directory_of(terminal_id: str) -> Path:
-    return Path(settings.DATA_DIR) / "terminals" / terminal_id
-
-
-def process_start(pid: int) -> int | None:
-    """The process's start in clock ticks since boot; with the pid it names one process for good."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
-
-
-class TerminalLock:
-    """The fence of a terminal on this host: held by the living executor, naming it."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-
-    def take(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        text = f"{os.getpid()} {process_start(os.getpid())}\n".encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text, 0)
-        return True
-
-
-def lock_holder(directory: Path) -> int | None:
-    """The pid of the living executor that holds the terminal's lock, None when nobody does."""
-    try:
-        descriptor = os.open(directory / "lock", os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return None
-        words = os.pread(descriptor, 64, 0).split()
-    finally:
-        os.close(descriptor)
-    if len(words) != 2:
-        return None
-    pid, started = int(words[0]), int(words[1])
-    return pid if process_start(pid) == started else None
-
-
-def main(app: Celery, config: TerminalConfig) -> int:
+def main(
+    app: Celery,
+    config: TerminalConfig,
+    progress: Progress,
+    sockets: tuple[socket.socket, socket.socket] | None = None,
+) -> int:
     """Run the terminal until SIGTERM; the process's exit code."""
     terminal_id = config.terminal_id
-    crashpoints.belongs_to(terminal_id)
+    setproctitle.setproctitle(f"tradedist executor {terminal_id}")
     directory = directory_of(terminal_id)
     lock = TerminalLock(directory)
     if not lock.take():
         logger.warning("%s is held by another executor", terminal_id)
         return EXIT_LOCKED
+    progress.begin(os.getpid(), threading.get_native_id(), START_LIMIT_S)
     try:
         password = unseal(settings.CREDENTIALS_KEY, terminal_id, config.sealed_password)
         terminal = open_terminal(config, password)
@@ -100,8 +59,8 @@ def main(app: Celery, config: TerminalConfig) -> int:
         logger.error("%s cannot be opened: %s", terminal_id, error)
         return EXIT_CONFIG
     sys.setswitchinterval(SWITCH_S)
-    executor = Executor(config, directory, terminal)
-    listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit)
+    executor = Executor(config, directory, terminal, progress)
+    listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit, sockets)
     executor.announce(pid=str(os.getpid()), address=listener.address)
     runtime.set_current(executor)
     executor.start()
@@ -118,13 +77,25 @@ def main(app: Celery, config: TerminalConfig) -> int:
         loglevel=settings.LOG_LEVEL,
         optimization="fair",
     )
+    _hand_over_when_asked(executor)
     _end_with(executor)
     try:
         worker.start()
     finally:
         listener.stop()
         executor.stop(STOP_S)
+    if isinstance(executor.failed, JournalUnwritable):
+        return EXIT_JOURNAL
     return 1 if executor.failed else 0
+
+
+def _hand_over_when_asked(executor: Executor) -> None:
+    """A successor waits: the executor ends between two orders, and the process with it."""
+
+    def hand_over(_number: int, _frame: FrameType | None) -> None:
+        executor.hand_over()
+
+    signal.signal(HAND_OVER, hand_over)
 
 
 def _end_with(executor: Executor) -> None:

@@ -89,7 +89,7 @@ class Rig:
             terminal=self.terminal, journal=self.journal, clock=RealClock(), config=self.config,
             on_report=lambda row, report: self.reports.append(report),
         )  # fmt: skip
-        self.resolution = Resolution(self.execution, alarm=self.alarms.append)
+        self.resolution = Resolution(self.execution, alarm=lambda _code, text: self.alarms.append(text))
         self.resolution.recover()
         self.ready = False
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from executors import executor as executor_module
+from executors import session as session_module
 from executors.executor import Executor
 from executors.messages import CloseSignal, ExecutionReport, Leg, OpenSignal, Signal, Targets, TerminalConfig
 from executors.orders import SETTLED
@@ -164,8 +165,8 @@ def running_executor(
     settings.INITIALIZE_LIMIT_S = 1
     settings.ACCOUNT_SYNC_MS = 50
     settings.OWN_DRAIN_MS = 200
-    monkeypatch.setattr(executor_module, "QUICK_S", (0.0, 0.1, 0.1, 0.1, 0.1))
-    monkeypatch.setattr(executor_module, "RECONNECT_S", 0.1)
+    monkeypatch.setattr(session_module, "QUICK_S", (0.0, 0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(session_module, "RECONNECT_S", 0.1)
     monkeypatch.setattr(executor_module, "LOOK_MS", 50)
     broker.oracle.clear_faults()
     broker.push("EURUSD", 1.10000, 1.10010)

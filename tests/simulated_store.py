@@ -12,7 +12,8 @@ from typing import Any
 
 from executors.errors import TerminalError
 from executors.execution import Execution
-from executors.journal import Journal, JournalReader
+from executors.journal import Journal
+from executors.journal_reader import JournalReader
 from executors.legs import JournalReport, LegRow
 from executors.messages import CloseSignal, ExecutionReport, Leg, OpenSignal, TerminalConfig
 from executors.orders import SETTLED, OrderState, order_id
@@ -200,7 +201,7 @@ class Machine:
             config=self.config,
             on_report=lambda row, report: self.reports.append(report),
         )
-        self.resolution = Resolution(self.execution, alarm=self.alarms.append)
+        self.resolution = Resolution(self.execution, alarm=lambda _code, text: self.alarms.append(text))
         self.resolution.recover()
         self.ready = False
         self.compared = False

@@ -35,6 +35,7 @@ PURE = {
     "executors.queueing",
     "executors.reconcile",
     "executors.reporting",
+    "executors.restarts",
     "executors.retcodes",
     "executors.settlement",
     "executors.sizing",

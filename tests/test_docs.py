@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from executors.alerts import AlertCode
 from executors.errors import Code
 from tradedist import keys
 
@@ -68,6 +69,10 @@ def test_every_redis_name_is_explained() -> None:
 
 def test_every_error_code_is_explained_and_every_explained_code_exists() -> None:
     assert table_names(DOCS / "errors.md") == {str(code) for code in Code}
+
+
+def test_every_alert_is_explained_and_every_explained_alert_exists() -> None:
+    assert table_names(DOCS / "alerts.md") == {str(code) for code in AlertCode}
 
 
 def test_every_command_is_explained() -> None:

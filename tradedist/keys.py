@@ -78,13 +78,37 @@ ACCOUNT_SNAPSHOTS = f"{PREFIX}:rts:snapshots"
 
 
 def instance(terminal_id: str) -> str:
-    """hash: pid, state, epoch, journal_id, position (published), config_version, last_error, restarts, seen_ms,
-    latency_ms (last order's own time), broker_ms."""
+    """hash: pid, state, epoch, journal_id, position (published), config_version, last_error, restarts, seen_ms (its
+    thread last moved), latency_us (last order's own time), broker_us, address."""
     return f"{PREFIX}:ris:{terminal_id}"
 
 
 # hash `terminals:<host_id>` -> UTC ms: each supervisor writes its own every second, for /api/health
 HEARTBEATS = f"{PREFIX}:ris:heartbeats"
+
+
+# --- Alerts ---
+ALERTS = f"{PREFIX}:alerts"  # stream, about 1,000; field `alert`: messages.Alert as JSON, with an empty text at its end
+ALERT_COUNTS = f"{PREFIX}:alerts:counts"  # hash `<terminal_id> <code>` -> how often it was raised
+
+
+def open_alerts(terminal_id: str) -> str:
+    """hash code -> messages.Alert as JSON: what holds now."""
+    return f"{PREFIX}:alerts:open:{terminal_id}"
+
+
+# --- Operators' commands to a host's supervisor ---
+
+
+def host_commands(host_id: str) -> str:
+    """list: JSON {id, command, terminals}; the host's supervisor takes them from the left."""
+    return f"{PREFIX}:host:commands:{host_id}"
+
+
+def host_answers(command_id: str) -> str:
+    """list, expiring: what the supervisor says while it obeys; JSON {text, done, failed}."""
+    return f"{PREFIX}:host:answers:{command_id}"
+
 
 # --- Configuration as published by the web process and the beat ---
 CONFIGS = f"{PREFIX}:config"  # hash terminal_id -> messages.TerminalConfig as JSON

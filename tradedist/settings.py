@@ -82,6 +82,11 @@ BREAKER_UNKNOWN = envint("BREAKER_UNKNOWN", 3)  # orders of unknown outcome at o
 BREAKER_REJECTIONS = envint("BREAKER_REJECTIONS", 5)  # rejections within a minute that do the same; 0 = off
 SEND_LIMIT_S = envint("SEND_LIMIT_S", 30, low=1)  # a stuck broker call is killed after this
 INITIALIZE_LIMIT_S = envint("INITIALIZE_LIMIT_S", 120, low=1)
+FROZEN_LIMIT_S = envint("FROZEN_LIMIT_S", 2, low=1)  # an executor that stands still outside a terminal call
+CLOCK_SKEW_MS = envint(
+    "CLOCK_SKEW_MS", 500, low=50
+)  # an executor's clock against Redis's; above it nothing is opened
+JOURNAL_MAX_MB = envint("JOURNAL_MAX_MB", 1_024, low=1)  # of one terminal
 HOST_ID = envstr("HOST_ID", "local")  # terminals are pinned to a host
 
 # --- Django ---

@@ -8,7 +8,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 from bench.work import Work
-from executors.supervisor import WARM as PLATFORM_WARM
+from executors.warm import MODULES as PLATFORM_WARM
 
 NAME = "plain Celery"
 WARM = tuple(name for name in PLATFORM_WARM if name.startswith(("billiard", "celery", "kombu", "encodings")))

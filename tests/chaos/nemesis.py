@@ -14,9 +14,9 @@ from pathlib import Path
 
 import redis
 
+from executors.locks import process_start
 from executors.terminals.paper.link import LinkError
 from executors.terminals.paper.oracle import Operator
-from executors.worker import process_start
 from tests.chaos.desk import LOGINS
 from tests.chaos.detour import Detour
 from tests.chaos.history import History

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from executors import executor as executor_module
+from executors import session as session_module
 from executors.errors import Code
 from executors.orders import OrderState
 from tests.paper import PASSWORD
@@ -148,7 +148,7 @@ def test_x08_the_terminal_is_reconnected_and_the_alarm_comes_in_between(running_
     run = running_executor()
     run.broker.fault("outage")
     run.broker.oracle.call("drop_connections", run.login)
-    tries = len(executor_module.QUICK_S) + executor_module.TRIES_BEFORE_ALARM
+    tries = len(session_module.QUICK_S) + session_module.TRIES_BEFORE_ALARM
     says = f"not connected after {tries} tries"
     run.wait_for(lambda: says in run.instance().get("last_error", ""), "the alarm", SOON_S)
     run.broker.oracle.clear_faults()

@@ -12,7 +12,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from executors import audit
-from executors.journal import JournalReader
+from executors.alerts import Alerts
+from executors.journal_reader import JournalReader
 from executors.link import InstanceFacts, Link, SettlementsRead
 from executors.messages import Leg
 from executors.models import AuditEntry
@@ -79,7 +80,7 @@ class Answering(threading.Thread):
         self.seen: list[Any] = []
         self.link = Link(
             terminal_id="london", epoch=1, reader=JournalReader(directory / "j.sqlite3"), journal_id="j1",
-            facts=InstanceFacts(), emit=self.heard,
+            facts=InstanceFacts(), alerts=Alerts(), emit=self.heard,
         )  # fmt: skip
         self.verdict = verdict
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from executors.alerts import Alerts
 from executors.execution import new_row
-from executors.journal import Journal, JournalReader
+from executors.journal import Journal
+from executors.journal_reader import JournalReader
 from executors.legs import LegRow
 from executors.link import Compared, Drained, Foreign, InstanceFacts, Link, ModesRead
 from executors.messages import Leg
@@ -33,6 +35,7 @@ class Rig:
             reader=JournalReader(path),
             journal_id=self.journal.journal_id,
             facts=InstanceFacts(),
+            alerts=Alerts(),
             emit=self.events.append,
         )
 

@@ -4,6 +4,7 @@ import logging
 import socketserver
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from prometheus_client import REGISTRY, start_http_server
@@ -11,8 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from executors import crashpoints
+from executors.alerts import counts
 from executors.supervisor import Supervisor
 from tradedist.celery import app
+from tradedist.redis import state
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ class ExecutorsCollector(Collector):
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self._redis = state()  # of the metrics' thread
 
     def collect(self) -> Any:
         running = GaugeMetricFamily(
@@ -35,6 +39,16 @@ class ExecutorsCollector(Collector):
             restarts.add_metric([terminal_id], child.restarts)
         yield running
         yield restarts
+        alerts = CounterMetricFamily(
+            "tradedist_alerts", "Alerts raised about this host's terminals", labels=["terminal", "code"]
+        )
+        try:
+            for (terminal_id, code), count in counts(self._redis).items():
+                if terminal_id in self._supervisor.children:
+                    alerts.add_metric([terminal_id, code], count)
+        except redis.RedisError as error:
+            logger.warning("alerts could not be counted: %s", error)
+        yield alerts
 
 
 class Command(BaseCommand):
@@ -46,7 +60,7 @@ class Command(BaseCommand):
         REGISTRY.register(ExecutorsCollector(supervisor))
         server, _thread = start_http_server(settings.TERMINALS_METRICS_PORT, addr="127.0.0.1")
         assert isinstance(server, socketserver.BaseServer)
-        supervisor.close_in_child.append(server.socket.close)
+        supervisor.children.close_in_child.append(server.socket.close)
         logger.info("supervising the terminals of host %s", settings.HOST_ID)
         supervisor.run()
         server.shutdown()

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from executors.execution import new_row
-from executors.journal import Journal, JournalError, JournalReader
+from executors.journal import Journal, JournalError
+from executors.journal_reader import JournalReader
 from executors.legs import LegRow, RequestRow
 from executors.messages import ExecutionReport
 from executors.orders import OrderState, Outcome

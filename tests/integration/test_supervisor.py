@@ -1,0 +1,207 @@
+"""The supervisor with real executors: frozen, killed and failing ones; what is shown, raised and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.hosts import ROOT, Desk, Host, wait_for
+from tests.paper import running_broker
+from tests.valkey import Valkey
+from tradedist import keys
+
+ONE, TWO = "super-1", "super-2"
+LOGINS = (8101, 8102)
+
+
+class Site:
+    """One host with two terminals; tests leave it serving."""
+
+    def __init__(self, host: Host, desk: Desk) -> None:
+        self.host = host
+        self.desk = desk
+
+    def serving(self) -> None:
+        wait_for(lambda: self.desk.ready(ONE, TWO))
+
+
+@pytest.fixture(scope="module")
+def site(
+    state_server: Valkey, ticks_server: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    state_server.empty()
+    with running_broker() as broker, state_server.client() as client:
+        broker.push("EURUSD", 1.10000, 1.10010)
+        desk = Desk(broker, client, state_server.url)
+        for name, login in zip((ONE, TWO), LOGINS, strict=True):
+            desk.terminal(name, login, "here")
+        host = Host(
+            "here", tmp_path_factory.mktemp("host") / "data", state_server.url, ticks_server.url,
+            SEND_LIMIT_S="3", SWEEP_GAP_MS="100", SWEEP_SETTLE_MS="300",
+        ).start()  # fmt: skip
+        made = Site(host, desk)
+        try:
+            made.serving()
+            yield made
+        finally:
+            host.stop()
+            desk.close()
+    state_server.empty()
+
+
+@pytest.fixture(autouse=True)
+def _serving(site: Site) -> None:
+    site.desk.broker.oracle.clear_faults()
+    site.serving()
+
+
+def fill(site: Site, *names: str) -> None:
+    reports = site.desk.settle(*site.desk.open(*names))
+    assert [report.state for report in reports] == ["FILLED"] * len(names), reports
+
+
+def test_an_order_is_executed_and_the_instance_is_shown_whole(site: Site) -> None:
+    fill(site, ONE, TWO)
+    row = wait_for(lambda: site.desk.instance(ONE) if "seen_ms" in site.desk.instance(ONE) else None)
+    assert row["state"] == "READY"
+    assert int(row["pid"]) > 0
+    assert row["epoch"] == "1"
+    assert row["host"] == "here"
+    assert row["journal_id"]
+    assert int(row["position"]) >= 2
+    assert row["config_version"] == "1"
+    assert row["restarts"] == "0"
+    assert row["last_error"] == ""
+    assert row["address"]
+    assert abs(time.time() * 1000 - int(row["seen_ms"])) < 5_000
+    with open(f"/proc/{row['pid']}/cmdline") as title:
+        assert title.read().startswith(f"tradedist executor {ONE}")
+
+
+def test_a_stopped_executor_is_shown_within_moments_and_replaced(site: Site) -> None:
+    pid = site.desk.pid(ONE)
+    began = time.monotonic()
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: site.desk.instance(ONE)["state"] == "STUCK", 10, 0.01)
+    shown = time.monotonic() - began
+    assert "stopped by a signal" in site.desk.instance(ONE)["last_error"]
+    made = site.desk.open(ONE)
+    assert site.desk.settle(*made)[0].state == "FILLED"
+    replaced = time.monotonic() - began
+    wait_for(lambda: site.desk.pid(ONE) not in (0, pid))
+    assert "EXECUTOR_STUCK" in site.desk.alerts(ONE)
+    print(f"shown after {shown:.2f} s, an order filled by the next one after {replaced:.2f} s")
+    assert shown < 5
+    assert replaced < 15
+
+
+def test_a_call_that_hangs_is_named_and_ends_with_its_own_limit(site: Site) -> None:
+    pid = site.desk.pid(TWO)
+    site.desk.broker.fault("hang_after", value=60, login=LOGINS[1], times=1)
+    (made,) = site.desk.open(TWO)
+    wait_for(lambda: site.desk.instance(TWO)["state"] == "STUCK", 10)
+    assert "order_send has not returned" in site.desk.instance(TWO)["last_error"]
+    assert site.desk.pid(TWO) == pid, "a call has its own limit"
+    report = site.desk.settle(made)[0]
+    assert report.state == "FILLED"
+    assert site.desk.pid(TWO) != pid
+    site.desk.check(*LOGINS)
+
+
+def test_a_busy_executor_is_left_alone(site: Site) -> None:
+    """Starved of the processor, not frozen: idle priority beside processes that take all there is."""
+    pid = site.desk.pid(ONE)
+    os.setpriority(os.PRIO_PROCESS, pid, 19)
+    made = [name for _ in range(30) for name in site.desk.open(ONE, TWO)]
+    site.desk.settle(*made)
+    assert site.desk.pid(ONE) == pid
+
+
+def test_three_failed_starts_stop_a_terminal_until_an_operator_acts(site: Site) -> None:
+    desk = site.desk
+    config = desk.configs[TWO]
+    desk.change(TWO, sealed_password="1.bm90IHNlYWxlZA==")
+    wait_for(lambda: desk.instance(TWO)["config_version"] == str(desk.configs[TWO].version))
+    time.sleep(0.5)  # the supervisor has read it as well
+    os.kill(desk.pid(TWO), signal.SIGKILL)
+    wait_for(lambda: "EXECUTOR_FAILED" in desk.alerts(TWO))
+    row = desk.instance(TWO)
+    assert row["state"] == "FAILED"
+    assert "resumed" in row["last_error"]
+    log = site.host.log
+    time.sleep(1.0)
+    assert site.host.log.count(f"started the executor of {TWO}") == log.count(
+        f"started the executor of {TWO}"
+    )
+    desk.resume(TWO)  # one act of the operator: three more tries
+    wait_for(
+        lambda: (
+            site.host.log.count(f"started the executor of {TWO}")
+            == log.count(f"started the executor of {TWO}") + 3
+        )
+    )
+    desk.change(TWO, sealed_password=config.sealed_password)
+    site.serving()
+    wait_for(lambda: "EXECUTOR_FAILED" not in desk.alerts(TWO))
+    fill(site, TWO)
+
+
+def test_an_executor_that_is_killed_is_back_and_its_supervisor_is_replaced_meanwhile(site: Site) -> None:
+    pids = {name: site.desk.pid(name) for name in (ONE, TWO)}
+    site.host.kill()
+    made = site.desk.open(ONE, TWO)
+    site.desk.settle(*made)  # without a supervisor
+    os.kill(pids[TWO], signal.SIGKILL)
+    site.host.start()
+    wait_for(lambda: site.desk.pid(TWO) not in (0, pids[TWO]))
+    site.serving()
+    assert site.desk.pid(ONE) == pids[ONE], "adopted"
+    fill(site, ONE, TWO)
+    os.kill(pids[ONE], signal.SIGKILL)
+    fill(site, ONE)
+    site.desk.check(*LOGINS)
+
+
+def test_alerts_are_told_once_and_counted(site: Site) -> None:
+    rows = site.desk.client.xrange(keys.ALERTS)
+    assert rows
+    assert len(rows) < 50
+    counted: dict[str, Any] = site.desk.client.hgetall(keys.ALERT_COUNTS)
+    assert int(counted[f"{ONE} EXECUTOR_STUCK"]) >= 1
+
+
+def test_a_program_that_loads_is_taken_over_without_a_lost_order(site: Site) -> None:
+    """A rolling restart under a stream of orders."""
+    desk = site.desk
+    supervisor = site.host.pid
+    pids = {name: desk.pid(name) for name in (ONE, TWO)}
+    before = len(desk.sent)
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "restart_terminals"],
+        cwd=ROOT,
+        env=site.host.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as command:
+        while command.poll() is None:
+            desk.open(ONE, TWO, ttl_ms=5_000)
+            time.sleep(0.02)
+        told = command.stdout.read() if command.stdout else ""
+    assert command.returncode == 0, told + site.host.log[-4000:]
+    assert "2 executors were replaced" in told
+    site.serving()
+    made = desk.sent[before:]
+    reports = desk.settle(*made)
+    assert {report.state for report in reports} == {"FILLED"}
+    waits = sorted(report.trace["answered"] - report.trace["accepted"] for report in reports)
+    print(
+        f"{told}{len(made)} orders, the slowest {waits[-1]} ms, half of them below {waits[len(waits) // 2]} ms"
+    )
+    assert site.host.pid == supervisor
+    assert not {desk.pid(name) for name in (ONE, TWO)} & set(pids.values())
+    desk.check(*LOGINS)
