@@ -266,7 +266,9 @@ class Supervisor:
                 self._answers.say(command.id, "A restart is under way already.", done=True, failed=True)
             case "restart":
                 self._answers.say(command.id, f"{self.host_id}: loading the program anew.")
-                proof = subprocess.Popen([sys.executable, "-m", "executors.warm"], cwd=settings.BASE_DIR)
+                proof = subprocess.Popen(
+                    [sys.executable, "manage.py", "run_terminals", "--check"], cwd=settings.BASE_DIR
+                )
                 self._proof = (command, proof, monotonic_ms() + FRESH_LIMIT_MS)
             case "release":
                 for terminal_id in command.terminals:

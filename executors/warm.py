@@ -1,13 +1,11 @@
 """What the supervisor imports before it forks: shared by all executors, and no time lost when one is started again.
 
 Precedes: every fork. Follows: the supervisor's own start. Nothing here opens a file or a socket, or makes a Celery worker:
-a worker made before the fork would share its event loop. As a program it proves that all of it loads, so that a
-supervisor does not become a next version that cannot start.
+a worker made before the fork would share its event loop.
 """
 
 import gc
 import importlib
-import os
 
 from celery import Celery
 
@@ -53,13 +51,3 @@ def warm_up(app: Celery) -> None:
     app.finalize()
     gc.collect()
     gc.freeze()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradedist.settings")
-    import django
-
-    django.setup()
-    for name in ("executors.management.commands.run_terminals", "executors.supervisor", "executors.worker"):
-        importlib.import_module(name)
-    warm_up(importlib.import_module("tradedist.celery").app)

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from executors import crashpoints
 from executors.alerts import counts
 from executors.supervisor import Supervisor
+from executors.warm import warm_up
 from tradedist.celery import app
 from tradedist.redis import state
 
@@ -54,7 +55,13 @@ class ExecutorsCollector(Collector):
 class Command(BaseCommand):
     help = "Run and watch the executors of every enabled terminal that is pinned to this host (HOST_ID)."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--check", action="store_true", help="only prove that all of the program loads")
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["check"]:
+            warm_up(app)
+            return
         crashpoints.belongs_to("terminals")
         supervisor = Supervisor(app, settings.HOST_ID)
         REGISTRY.register(ExecutorsCollector(supervisor))
