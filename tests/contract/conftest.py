@@ -50,4 +50,6 @@ def connected(request: pytest.FixtureRequest) -> Iterator[None]:
         broker.oracle.clear_faults()
         assert mt5.initialize(broker.url, login=LOGIN, password=PASSWORD)
     yield
+    if subject.REAL and subject.mt5.account_info() is not None:
+        subject.tidy()
     subject.mt5.shutdown()

@@ -304,6 +304,7 @@ class Machine(RuleBasedStateMachine):
         assert not violations, "\n".join(violations)
 
 
+@pytest.mark.timeout(max(120, SEQUENCES))
 @pytest.mark.parametrize("personality", ["hedging", "netting", "exchange"])
 def test_random_sequences_keep_the_ledger_sound(personality: str, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = personalities.parse(CONFIGURATION)

@@ -4,7 +4,6 @@ Precedes: nothing is answered before `sync` returned. Follows: every change that
 `crc32 JSON`; a torn last line (the machine lost power while it was written) was never answered and is cut off.
 """
 
-import fcntl
 import json
 import os
 import zlib
@@ -57,6 +56,8 @@ class Ledger:
     """The one writer. `append` collects, `sync` makes durable what was collected."""
 
     def __init__(self, directory: Path) -> None:
+        import fcntl  # not on Windows, where ledgers can be read and module contracts be run
+
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / FILE
         self._lock: BinaryIO = (directory / "lock").open("wb")
