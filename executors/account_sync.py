@@ -5,6 +5,7 @@ Precedes: the link writes them to RTS. Follows: the executor calls it between or
 
 from collections.abc import Callable
 
+from executors.drift_sync import DriftSync
 from executors.errors import TerminalError
 from executors.holdings import account_state, pending_states, position_states
 from executors.journal import Journal
@@ -24,6 +25,7 @@ class AccountSync:
         journal: Journal,
         facts: InstanceFacts,
         *,
+        drift: DriftSync,
         show: Callable[[TerminalUpdate], None],
         seen: Callable[[tuple[Position, ...], tuple[Order, ...]], None],
         protection_of: Callable[[int], Protection | None],
@@ -31,6 +33,8 @@ class AccountSync:
         self._terminal = terminal
         self._journal = journal
         self._facts = facts
+        self._drift = drift
+        self._drift_shown = False
         self._show = show
         self._seen = seen
         self._protection_of = protection_of
@@ -46,19 +50,28 @@ class AccountSync:
         status = self._terminal.status()
         now = now_ms()
         self._seen(positions, orders)
+        said = account_state(config, account, status, now)
+        held = position_states(config, positions, self._orders_of(positions), self._protection_of)
+        waiting = pending_states(config, orders, self._order_of)
+        grown = self._drift.look(said, held, waiting)
+        # before it has begun Redis knows more than we do
+        tell = self._drift.begun and (grown or not self._drift_shown)
         self._show(
             TerminalUpdate(
                 terminal_id=config.terminal_id,
                 status=self._facts.status,
-                account=account_state(config, account, status, now),
-                positions=position_states(config, positions, self._orders_of(positions), self._protection_of),
-                pending_orders=pending_states(config, orders, self._order_of),
+                account=said,
+                positions=held,
+                pending_orders=waiting,
+                drift=self._drift.log if tell else None,
                 latency_us=self._facts.own_us or None,
                 broker_us=self._facts.broker_us or None,
                 last_error=self._facts.last_error,
                 time_ms=now,
             )
         )
+
+        self._drift_shown = self._drift_shown or tell
 
     def _orders_of(self, positions: tuple[Position, ...]) -> dict[int, str | None]:
         """position_ticket → our order, remembered while the position is open."""

@@ -18,7 +18,7 @@ from django.urls import path
 
 from executors import audit, configuration, modes, tokens
 from executors.admin_forms import NewUserForm, TerminalForm, UserForm, role_of
-from executors.admin_pages import global_switch, live_states, signal, signals
+from executors.admin_pages import drift, global_switch, live_states, signal, signals
 from executors.admin_settlement import open_orders, settle
 from executors.admin_site import AuditedAdmin
 from executors.errors import Refused
@@ -335,6 +335,7 @@ class SignalRecordAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[Any]:
         site = self.admin_site
         own = [
+            path("drift/", site.admin_view(lambda request: drift(request, site)), name="executors_drift"),
             path(
                 "settle/",
                 site.admin_view(lambda request: open_orders(request, site)),

@@ -4,7 +4,7 @@ Follows: `admin`, which puts them in its index. Precedes: `readmodel` for signal
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import redis
@@ -19,7 +19,7 @@ from django.template.response import TemplateResponse
 
 from executors import configuration, grants, modes, readmodel
 from executors.errors import Refused
-from executors.messages import SignalView
+from executors.messages import DriftLog, SignalView
 from executors.models import Terminal
 from executors.orders import SETTLED, OrderState
 from executors.readmodel import SignalPage
@@ -136,6 +136,31 @@ def _shown(view: SignalView) -> dict[str, Any]:
 
 def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def drift(request: HttpRequest, site: AdminSite) -> HttpResponse:
+    """What at the terminals no order of ours explains, newest first."""
+    terminal_ids = _terminal_ids(request)
+    rows: list[dict[str, Any]] = []
+    counts: list[tuple[str, str, int]] = []
+    try:
+        with state() as client:
+            held = cast(list[str | None], client.mget([keys.drift(name) for name in terminal_ids] or [""]))
+    except redis.RedisError as error:
+        messages.error(request, f"The state Redis does not answer: {error}")
+        held = []
+    for terminal_id, text in zip(terminal_ids, held, strict=False):
+        log = DriftLog.model_validate_json(text) if text else DriftLog()
+        rows += [{"terminal": terminal_id, "event": event, "at": _time(event.time_ms)} for event in log.events]
+        counts += [(terminal_id, code, count) for code, count in sorted(log.counts.items())]
+    rows.sort(key=lambda row: row["event"].time_ms, reverse=True)
+    context = {
+        **site.each_context(request),
+        "title": "What no order of ours explains",
+        "rows": rows,
+        "counts": counts,
+    }
+    return TemplateResponse(request, "admin/executors/drift.html", context)
 
 
 def live_states(terminal_ids: list[str]) -> dict[str, str]:

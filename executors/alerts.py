@@ -42,6 +42,7 @@ class AlertCode(StrEnum):
     JOURNAL_LARGE = "JOURNAL_LARGE"  # above its limit: settled orders are forgotten sooner
     ORDER_UNRESOLVED = "ORDER_UNRESOLVED"  # a look at the broker and its answer contradict each other
     LATE_FILL = "LATE_FILL"  # executed after it was given up; adopted
+    DRIFT = "DRIFT"  # something at the terminal that no order of ours explains
     RESTART_STOPPED = "RESTART_STOPPED"  # a rolling restart went no further
 
 
@@ -52,6 +53,7 @@ EVENTS = frozenset(
         AlertCode.JOURNAL_LOST,
         AlertCode.ORDER_UNRESOLVED,
         AlertCode.LATE_FILL,
+        AlertCode.DRIFT,
         AlertCode.RESTART_STOPPED,
     }
 )

@@ -17,6 +17,7 @@ from django.conf import settings
 from executors.account_sync import AccountSync
 from executors.alerts import AlertCode, Alerts
 from executors.crashpoints import reached
+from executors.drift_sync import DriftSync
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.execution import Execution
 from executors.inbox import Arrival, ExecutorClock, Item, RatesWish
@@ -32,6 +33,7 @@ from executors.link import (
     Link,
     ModesRead,
     SettlementsRead,
+    Shown,
 )
 from executors.messages import ExecutionReport, Leg, TerminalConfig
 from executors.orders import OrderState
@@ -188,6 +190,9 @@ class Executor(threading.Thread):
             answer=self._link.answer,
             alarm=lambda text: self._alarm(AlertCode.ORDER_UNRESOLVED, text),
         )
+        self._drift = DriftSync(
+            self._terminal, self._journal, alarm=lambda text: self._alarm(AlertCode.DRIFT, text)
+        )
         self._session = Session(
             self._terminal,
             self.config,
@@ -199,6 +204,7 @@ class Executor(threading.Thread):
                 self._terminal,
                 self._journal,
                 self._facts,
+                drift=self._drift,
                 show=self._link.show,
                 seen=self._resolution.seen,
                 protection_of=self._execution.guard.of,
@@ -348,6 +354,8 @@ class Executor(threading.Thread):
                 self._settling.begin()
                 if self._session.ready:
                     self._resume()
+            case Shown(account, positions, pending_orders, log):
+                self._drift.begin(account, positions, pending_orders, log)
             case SettlementsRead(wishes):
                 self._settling.take(wishes)
                 if self._session.ready and self._compared:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -245,6 +246,11 @@ class Journal:
     def order_of_magic(self, magic: int) -> str | None:
         row = self._db.execute("SELECT order_id FROM requests WHERE magic = ?", (magic,)).fetchone()
         return row[0] if row else None
+
+    def recent_requests(self, limit: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """(request, result) of the newest requests to the broker, newest first."""
+        rows = self._db.execute("SELECT request, result FROM requests ORDER BY rowid DESC LIMIT ?", (limit,))
+        return [(json.loads(request), json.loads(result)) for request, result in rows]
 
     def adopted_seq(self) -> int:
         """Up to this leg_seq an earlier journal, now lost, may have run legs that this one does not know."""

@@ -73,7 +73,17 @@ class SettlementsRead:
     wishes: list[Settlement]
 
 
-Event = Drained | Foreign | Compared | ConfigRead | ModesRead | SettlementsRead
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What Redis showed of the terminal when the connection was first made, each part as JSON."""
+
+    account: str | None
+    positions: str | None
+    pending_orders: str | None
+    drift: str | None
+
+
+Event = Drained | Foreign | Compared | ConfigRead | ModesRead | SettlementsRead | Shown
 
 
 @dataclass(slots=True)
@@ -186,7 +196,9 @@ class Link(threading.Thread):
         with self._update_lock:
             old = self._update
             if old is not None:
-                kept = {name: getattr(old, name) for name in ("account", "positions", "pending_orders")}
+                kept = {
+                    name: getattr(old, name) for name in ("account", "positions", "pending_orders", "drift")
+                }
                 missing = {name: value for name, value in kept.items() if getattr(update, name) is None}
                 update = update.model_copy(update=missing)
             self._update = update
@@ -285,6 +297,7 @@ class Link(threading.Thread):
             # before the first order runs the store knows whose journal has run it, should its disk be lost
             self._store.publish(self._journal_id, self.epoch, [], after=0)
         if self._first:
+            self._emit(Shown(*self._store.shown()))
             self._emit(Compared())
         self._first = False
         self._published = 0 if foreign or not journal_id else position
@@ -331,6 +344,8 @@ class Link(threading.Thread):
             pipe = self._store.redis.pipeline(transaction=False)
             if update.account is not None:
                 pipe.set(keys.account(self.terminal_id), update.account.model_dump_json())
+            if update.drift is not None:
+                pipe.set(keys.drift(self.terminal_id), update.drift.model_dump_json())
             for name, items in (
                 (keys.positions(self.terminal_id), update.positions),
                 (keys.pending_orders(self.terminal_id), update.pending_orders),

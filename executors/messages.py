@@ -238,6 +238,23 @@ class PendingOrderState(Message):
     placed_ms: int
 
 
+class DriftEvent(Message):
+    """Something at the terminal that no order of ours explains: a code and a sentence. Nothing is traded on it."""
+
+    code: str  # see docs/operating.md
+    message: str
+    symbol: str = ""
+    ticket: int | None = None  # of the position or pending order
+    time_ms: int
+
+
+class DriftLog(Message):
+    """What has drifted on a terminal so far: how often each code, and the newest events, newest first."""
+
+    counts: dict[str, int] = Field(default_factory=dict)
+    events: list[DriftEvent] = Field(default_factory=list)
+
+
 InstanceStatus = Literal[
     "STARTING", "CONNECTING", "READY", "STUCK", "DISCONNECTED", "HALTED", "STOPPED", "FAILED"
 ]
@@ -264,6 +281,7 @@ class TerminalUpdate(Message):
     pending_orders: list[PendingOrderState] | None = None
     latency_us: int | None = None  # our own part of the last order
     broker_us: int | None = None
+    drift: DriftLog | None = None
     last_error: str = ""
     alerts: list[Alert] | None = None  # all that are open
     time_ms: int

@@ -18,6 +18,7 @@ from executors.configuration import GLOBAL, strictest, terminal_mode
 from executors.grants import Standing, TerminalRef
 from executors.messages import (
     AccountState,
+    DriftLog,
     InstanceStatus,
     Message,
     Mode,
@@ -68,6 +69,7 @@ class TerminalView(Message):
     latency_us: int | None  # our own part of the last order
     broker_us: int | None
     account: AccountState | None
+    drift: DriftLog | None  # what at the terminal no order of ours explains
 
 
 class SignalPage(Message):
@@ -181,7 +183,7 @@ async def terminals(client: Redis, refs: Mapping[str, TerminalRef]) -> list[Term
         pipe.hmget(keys.MODES, [GLOBAL, *map(terminal_mode, ids)])
         for terminal_id in ids:
             pipe.hgetall(keys.instance(terminal_id))
-            pipe.get(keys.account(terminal_id))
+            pipe.mget([keys.account(terminal_id), keys.drift(terminal_id)])
         modes, *rows = await pipe.execute()
     now = now_ms()
     return [
@@ -195,10 +197,11 @@ def _terminal(
     all_mode: str | None,
     mode: str | None,
     said: dict[str, str],
-    account: str | None,
+    held: list[str | None],
     now: int,
 ) -> TerminalView:
     seen_ms = _int(said.get("seen_ms"))
+    account, drift = held
     return TerminalView(
         terminal_id=ref.terminal_id,
         label=ref.label,
@@ -220,6 +223,7 @@ def _terminal(
         latency_us=_int(said.get("latency_us")),
         broker_us=_int(said.get("broker_us")),
         account=_one(AccountState, account),
+        drift=_one(DriftLog, drift),
     )
 
 
@@ -254,11 +258,16 @@ async def terminal_updates(client: Redis, terminal_ids: Iterable[str]) -> list[T
         for terminal_id in ids:
             pipe.hgetall(keys.instance(terminal_id))
             pipe.mget(
-                [keys.account(terminal_id), keys.positions(terminal_id), keys.pending_orders(terminal_id)]
+                [
+                    keys.account(terminal_id),
+                    keys.positions(terminal_id),
+                    keys.pending_orders(terminal_id),
+                    keys.drift(terminal_id),
+                ]
             )
         rows = await pipe.execute()
     updates = []
-    for terminal_id, said, (account, held, pending) in zip(ids, rows[::2], rows[1::2], strict=True):
+    for terminal_id, said, (account, held, pending, drift) in zip(ids, rows[::2], rows[1::2], strict=True):
         updates.append(
             TerminalUpdate(
                 terminal_id=terminal_id,
@@ -266,6 +275,7 @@ async def terminal_updates(client: Redis, terminal_ids: Iterable[str]) -> list[T
                 account=_one(AccountState, account),
                 positions=_many(POSITIONS, held),
                 pending_orders=_many(PENDING, pending),
+                drift=_one(DriftLog, drift),
                 latency_us=_int(said.get("latency_us")),
                 broker_us=_int(said.get("broker_us")),
                 last_error=said.get("last_error", ""),

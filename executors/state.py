@@ -310,6 +310,12 @@ class ExecutorStore:
             if text is not None and (leg := read_leg(text)) is not None
         ]
 
+    def shown(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Account, positions, pending orders and drift log as the store has them."""
+        names = (keys.account, keys.positions, keys.pending_orders, keys.drift)
+        found = cast(list[str | None], self.redis.mget([name(self.terminal_id) for name in names]))
+        return found[0], found[1], found[2], found[3]
+
     def answer(self, wish: Settlement, answer: Answer) -> None:
         """What became of a settlement by hand; the report of it is published before."""
         names = [keys.settlements(self.terminal_id), keys.settlement_answers(self.terminal_id)]

@@ -21,6 +21,7 @@ PURE = {
     "charts.pipeline",
     "charts.resample",
     "executors.breaker",
+    "executors.drift",
     "executors.errors",
     "executors.holdings",
     "executors.legs",

@@ -101,6 +101,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[Source, asyncio.Event] = {"state": asyncio.Event(), "ticks": asyncio.Event()}
         self.subscribe(keys.REPORTS, metrics.on_report)
+        self.subscribe(keys.RTS_CHANGES, metrics.on_terminal)
 
     # --- For the consumers ---
 

@@ -69,6 +69,11 @@ def pending_orders(terminal_id: str) -> str:
     return f"{PREFIX}:rts:orders:{terminal_id}"
 
 
+def drift(terminal_id: str) -> str:
+    """string: messages.DriftLog as JSON, what at the terminal no order of ours explains."""
+    return f"{PREFIX}:rts:drift:{terminal_id}"
+
+
 # channel: messages.TerminalUpdate as JSON, at each change and every 500 ms
 RTS_CHANGES = f"{PREFIX}:rts:changes"
 # stream; field `account`: AccountState as JSON, every 5 minutes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from executors.messages import ExecutionReport
+from executors.messages import ExecutionReport, TerminalUpdate
 from executors.orders import OrderState
 from tradedist import order_metrics
 
@@ -53,6 +53,11 @@ rejected_orders = Gauge(
 sockets_open = Gauge("tradedist_sockets_open", "WebSockets open in this process", ["kind"])
 socket_closes = Counter("tradedist_socket_closes", "WebSockets closed by the server", ["kind", "code"])
 reports_seen = Counter("tradedist_reports_seen", "Execution reports read by this process", ["state"])
+drift_events = Gauge(
+    "tradedist_drift_events",
+    "Changes at a terminal that no order of ours explains, as its executor has counted them (only rises)",
+    ["terminal_id", "code"],
+)
 hub_reconnects = Counter(
     "tradedist_hub_reconnects", "Attempts of the hub's readers to reach Redis again", ["reader"]
 )
@@ -85,6 +90,19 @@ def on_report(event: "Event") -> None:
         accepted, answered = report.trace.get("accepted"), report.trace.get("answered")
         if accepted is not None and answered is not None:
             order_execution_latency.observe(max(0, answered - accepted) / 1000)
+
+
+def on_terminal(event: "Event") -> None:
+    """Every process hears the same counts: take max over processes."""
+    if '"drift":{' not in event.text:
+        return  # nearly all of them
+    try:
+        update = TerminalUpdate.model_validate_json(event.text)
+    except ValueError:
+        return
+    if update.drift is not None:
+        for code, count in update.drift.counts.items():
+            drift_events.labels(update.terminal_id, code).set(count)
 
 
 def session_opened(session: str) -> None:

@@ -78,9 +78,13 @@
  * @property {number | null} latency_us
  * @property {number | null} broker_us
  * @property {Account | null} account
+ * @property {DriftLog | null} [drift]
+ *
+ * @typedef {{code: string, message: string, symbol: string, ticket: number | null, time_ms: number}} DriftEvent
+ * @typedef {{counts: Record<string, number>, events: DriftEvent[]}} DriftLog  newest first
  *
  * @typedef {{terminal_id: string, status: string, account?: Account, positions?: Position[], latency_us?: number,
- *   broker_us?: number, last_error?: string, time_ms: number}} TerminalUpdate
+ *   broker_us?: number, drift?: DriftLog, last_error?: string, time_ms: number}} TerminalUpdate
  * @typedef {{global: Mode, terminals: Record<string, Mode>}} Modes
  * @typedef {{name: string, role: string, may_trade: boolean}} User
  *

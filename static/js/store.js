@@ -6,7 +6,7 @@ import { SETTLED } from "./messages.js";
 import { tellsOutcome } from "./trace.js";
 
 /**
- * @import {ChartMessage, CandleRow, Modes, OrderMessage, OrderView, Position, Report, Side, Signal, SymbolInfo,
+ * @import {ChartMessage, CandleRow, DriftEvent, DriftLog, Modes, OrderMessage, OrderView, Position, Report, Side, Signal, SymbolInfo,
  *   Terminal, TerminalUpdate, Tick, User} from "./messages.js"
  *
  * @typedef {"connecting" | "live" | "reconnecting" | "redis-down" | "signed-out"} Connection
@@ -65,6 +65,8 @@ export class Store {
   reported = /** @type {Delegate<Order>} */ (new Delegate());
   /** The outcome of an order of this page, once. */
   arrived = /** @type {Delegate<Order>} */ (new Delegate());
+  /** Something at a terminal that no order explains. */
+  drifted = /** @type {Delegate<{terminal_id: string, event: DriftEvent}>} */ (new Delegate());
   refused = /** @type {Delegate<Sent>} */ (new Delegate());
   /** A part of the server does not do what was asked. */
   problems = /** @type {Delegate<{code: string, message: string}>} */ (new Delegate());
@@ -204,7 +206,9 @@ export class Store {
       latency_us: update.latency_us ?? terminal.latency_us,
       broker_us: update.broker_us ?? terminal.broker_us,
       last_error: update.last_error ?? terminal.last_error,
+      drift: update.drift ?? terminal.drift ?? null,
     });
+    this.#tellDrift(id, terminal.drift, update.drift);
     this.#heard.set(id, this.#now());
     if (positions) {
       this.#remember(positions);
@@ -212,6 +216,13 @@ export class Store {
       this.positionsChanged.fire();
     }
     this.terminalsChanged.fire();
+  }
+
+  /** What is new in a terminal's log. @param {string} id @param {DriftLog | null | undefined} known @param {DriftLog | undefined} now */
+  #tellDrift(id, known, now) {
+    if (!now) return;
+    const newest = known?.events[0]?.time_ms ?? (known ? 0 : Infinity); // without a log before it nothing is new
+    for (const event of now.events.filter((one) => one.time_ms > newest).reverse()) this.drifted.fire({ terminal_id: id, event });
   }
 
   /** @param {Position[]} positions */

@@ -57,7 +57,13 @@ export function attachNotices(store, say) {
     say({ key: `${signal.signal_id} refused`, tone: "bad", title: `Refused: ${what}`, code, text: message });
   }
 
+  /** @param {{terminal_id: string, event: import("../messages.js").DriftEvent}} drifted */
+  function onDrift({ terminal_id: id, event: { code, message, ticket, time_ms: time } }) {
+    say({ key: `drift ${id} ${code} ${ticket} ${time}`, tone: "warn", title: `Not by an order of ours, on ${terminalLabel(store, id)}`, code, text: message });
+  }
+
   const ends = [
+    store.drifted.subscribe(onDrift),
     store.reported.subscribe(onReport),
     store.refused.subscribe(onRefused),
     store.problems.subscribe(({ code, message }) => say({ key: `problem ${code}`, tone: "warn", title: "The server says", code, text: message })),

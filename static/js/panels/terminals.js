@@ -1,6 +1,6 @@
 // @ts-check
 // Terminals: whether they run, their mode, the account's money, how long the last order took by us and by the broker.
-import { micros, money, percent, signed, stateName, tone } from "../format.js";
+import { micros, moment, money, percent, signed, stateName, tone } from "../format.js";
 import { sortedTerminals, sumBy } from "../selectors.js";
 import { KeyedNodes, el, fillCell, find, onceAFrame, setClass, setText, tableRow } from "./dom.js";
 
@@ -64,6 +64,7 @@ export function attachTerminals({ store }) {
     fillCell(cells["own"], micros(terminal.latency_us || null));
     fillCell(cells["broker"], micros(terminal.broker_us || null));
     fillCell(cells["note"], noteOf(terminal));
+    if (cells["note"]) cells["note"].title = (terminal.drift?.events ?? []).map(({ time_ms: time, code, message }) => `${moment(time, Date.now())} ${code}: ${message}`).join("\n");
   });
 
   /** @param {Terminal} terminal */
@@ -73,6 +74,8 @@ export function attachTerminals({ store }) {
     if (terminal.account && !terminal.account.connected) notes.push("No connection to the broker.");
     else if (terminal.account && !terminal.account.trade_allowed) notes.push("The broker does not allow trading.");
     if (!terminal.can_trade) notes.push("View only.");
+    const [newest] = terminal.drift?.events ?? [];
+    if (newest) notes.push(`${moment(newest.time_ms, Date.now())} ${newest.message}`);
     return notes.join(" ");
   }
 

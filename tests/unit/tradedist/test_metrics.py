@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from executors.messages import DriftLog, TerminalUpdate
 from tests.integration.live import a_report
 from tradedist import metrics
 from tradedist.hub import Event
@@ -69,6 +70,14 @@ def test_steps_on_the_way_are_neither() -> None:
 
 def test_what_is_no_report_is_passed_over() -> None:
     metrics.on_report(Event("reports", "{}"))
+
+
+def test_drift_is_shown_as_its_executor_counts_it() -> None:
+    drift = DriftLog(counts={"STOPS_CHANGED": 3})
+    update = TerminalUpdate(terminal_id="drifting", status="READY", drift=drift, time_ms=1)
+    for text in (update.model_dump_json(exclude_none=True), '{"drift":{}}', update.model_dump_json()):
+        metrics.on_terminal(Event("changes", text))
+    assert value("tradedist_drift_events", terminal_id="drifting", code="STOPS_CHANGED") == 3
 
 
 def test_a_session_counts_once_however_many_sockets_it_has() -> None:
