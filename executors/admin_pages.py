@@ -151,7 +151,9 @@ def drift(request: HttpRequest, site: AdminSite) -> HttpResponse:
         held = []
     for terminal_id, text in zip(terminal_ids, held, strict=False):
         log = DriftLog.model_validate_json(text) if text else DriftLog()
-        rows += [{"terminal": terminal_id, "event": event, "at": _time(event.time_ms)} for event in log.events]
+        rows += [
+            {"terminal": terminal_id, "event": event, "at": _time(event.time_ms)} for event in log.events
+        ]
         counts += [(terminal_id, code, count) for code, count in sorted(log.counts.items())]
     rows.sort(key=lambda row: row["event"].time_ms, reverse=True)
     context = {

@@ -15,8 +15,8 @@ from executors.messages import DriftLog, TerminalUpdate
 from executors.terminals.paper import arguments
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.link import Link
-from tests.integration.test_executor_faults import Rig
 from tests.paper import PASSWORD, PaperBroker, running_broker
+from tests.rig import Rig
 
 LIMIT_S = 10.0
 
@@ -66,13 +66,13 @@ class Watched(Rig):
             seen=self.resolution.seen, protection_of=self.execution.guard.of,
         )  # fmt: skip
         self.drift.begin(*(shown or (None, None, None, None)))
-        self.sync()
+        self.look()
 
-    def sync(self) -> None:
+    def look(self) -> None:
         self.account_sync.run(self.config)
 
     def codes(self) -> dict[str, int]:
-        self.sync()
+        self.look()
         return self.drift.log.counts
 
     def comes_to(self, wanted: dict[str, int]) -> None:
@@ -129,14 +129,39 @@ def test_our_own_trading_is_no_drift(rig: Watched) -> None:
     assert rig.told == []
 
 
+def test_every_verb_of_ours_is_no_drift(rig: Watched) -> None:
+    def of(name: str) -> str:
+        return name.partition(":")[0]
+
+    def done(action: str, **fields: Any) -> None:
+        rig.settle(rig.signal(action, **fields))
+        rig.stays_quiet()
+
+    waiting = rig.signal("open", order_type="limit", price=1.05)
+    rig.until(lambda report: report.state == "PLACED", waiting)
+    rig.stays_quiet()
+    done("modify", opened_by=of(waiting), price=1.04, stop_loss=1.03)
+    done("cancel", opened_by=of(waiting))
+    opened = rig.signal("open")
+    rig.settle(opened)
+    done("modify", opened_by=of(opened), stop_loss=1.05, take_profit=1.2)
+    done("protect", opened_by=of(opened), trailing={"distance": 0.02})
+    done("close", opened_by=of(opened), fraction=0.5)
+    done("open", side="sell")
+    done("close_by", symbol="EURUSD")
+    done("close", all=True)
+    assert rig.positions() == ()
+
+
 def test_a_position_by_hand(rig: Watched) -> None:
     Hand(rig).send(**BUY)
     rig.comes_to({"POSITION_NOT_OURS": 1})
     (event,) = rig.drift.log.events
     assert (event.ticket, event.symbol) == (rig.ticket(), "EURUSD")
     assert rig.updates[-1].drift == rig.drift.log
-    rig.sync()
-    assert rig.updates[-1].drift is None  # shown once
+    rig.look()
+    shown = [update.drift is not None for update in rig.updates]
+    assert (shown[0], shown[-2:]) == (True, [True, False])  # at first, and when it has grown
     assert len(rig.told) == 1
     assert not rig.execution.open
     assert not rig.execution.queue.ready
@@ -144,7 +169,7 @@ def test_a_position_by_hand(rig: Watched) -> None:
 
 def test_stops_changed_by_hand(rig: Watched) -> None:
     rig.settled(rig.open())
-    rig.sync()
+    rig.look()
     Hand(rig).send(action=mt5.TRADE_ACTION_SLTP, symbol="EURUSD", position=rig.ticket(), sl=1.05, tp=1.2)
     rig.comes_to({"STOPS_CHANGED": 1})
     assert "1.05 / 1.2" in rig.drift.log.events[0].message
@@ -152,7 +177,7 @@ def test_stops_changed_by_hand(rig: Watched) -> None:
 
 def test_a_part_closed_by_hand_and_the_rest_by_the_brokers_desk(rig: Watched) -> None:
     rig.settled(rig.open())
-    rig.sync()
+    rig.look()
     ticket = rig.ticket()
     sell = BUY | {"type": mt5.ORDER_TYPE_SELL, "volume": 0.04, "position": ticket, "price": 1.1}
     Hand(rig).send(**sell)
@@ -164,7 +189,7 @@ def test_a_part_closed_by_hand_and_the_rest_by_the_brokers_desk(rig: Watched) ->
 def test_stop_loss_and_deposit_are_the_brokers_own_doing(rig: Watched) -> None:
     hand = Hand(rig)
     rig.settled(rig.open())
-    rig.sync()
+    rig.look()
     hand.send(action=mt5.TRADE_ACTION_SLTP, symbol="EURUSD", position=rig.ticket(), sl=1.09, tp=0.0)
     rig.comes_to({"STOPS_CHANGED": 1})
     rig.broker.push("EURUSD", 1.08990, 1.09000)
