@@ -4,8 +4,10 @@ Precedes: the store, whose Lua compares the version under which a thing was reme
 changed grant, role, user or terminal counts for the very next order. Follows: `grants.resolve_targets`, the only rule.
 """
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import redis
@@ -18,7 +20,10 @@ from tradedist import keys
 from tradedist.clock import monotonic_ms
 
 SIZE = 1000
+REFRESH_MS = 500  # from then on it is read again beside the order that it serves
 AGE_MS = 1_000  # should a version be missed (the store was away at the change), for no longer than this
+
+Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +38,44 @@ class TargetCache:
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._redis = client
-        self._known: OrderedDict[tuple[Any, ...], Resolved] = OrderedDict()
+        self._known: OrderedDict[Key, Resolved] = OrderedDict()
+        self._asking: dict[Key, asyncio.Task[Resolved]] = {}  # a burst of orders asks once
 
     async def resolve(self, user: Any, targets: Targets) -> Resolved:
         """Raises Refused, as `grants.resolve_targets` does (never remembered), or redis.RedisError."""
         key = (user.pk, getattr(user, "token_scope", None), tuple(targets.groups), tuple(targets.terminals))
         known = self._known.get(key)
-        if known is not None and monotonic_ms() - known.at_ms < AGE_MS:
-            return known
-        at_ms = monotonic_ms()
-        # before the tables are read: a change in between makes this version old, never new
-        version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
-        found = Resolved(await database_sync_to_async(grants.resolve_targets)(user, targets), version, at_ms)
-        self._known[key] = found
-        while len(self._known) > SIZE:
-            self._known.popitem(last=False)
-        return found
+        age_ms = monotonic_ms() - known.at_ms if known else AGE_MS
+        if known is None or age_ms >= AGE_MS:
+            return await asyncio.shield(self._ask(key, user, targets))
+        if age_ms > REFRESH_MS:
+            self._ask(key, user, targets)  # so that a stream of orders never waits for it
+        return known
 
     def forget(self) -> None:
         self._known.clear()
+        self._asking.clear()  # what is being read may be from before the change: nobody new waits for it
+
+    def _ask(self, key: Key, user: Any, targets: Targets) -> "asyncio.Task[Resolved]":
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.ensure_future(self._read(user, targets))
+            task.add_done_callback(partial(self._answered, key))
+        return task
+
+    def _answered(self, key: Key, task: "asyncio.Task[Resolved]") -> None:
+        failed = task.cancelled() or task.exception() is not None
+        if self._asking.get(key) is not task:
+            return  # forgotten meanwhile
+        del self._asking[key]
+        self._known.pop(key, None)
+        if not failed:
+            self._known[key] = task.result()
+            while len(self._known) > SIZE:
+                self._known.popitem(last=False)
+
+    async def _read(self, user: Any, targets: Targets) -> Resolved:
+        at_ms = monotonic_ms()
+        # before the tables are read: a change in between makes this version old, never new
+        version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
+        return Resolved(await database_sync_to_async(grants.resolve_targets)(user, targets), version, at_ms)
