@@ -1,18 +1,16 @@
 // @ts-check
-// What a trader does: open, close one, close a symbol, close all. Makes the signal and hands it to the sender; what
+// What a trader does: open, change, close or protect positions and pending orders, one or several. Makes the signal and hands it to the sender; what
 // closes several asks first. Follows: the panels. Precedes: sender.
 import { count, lots, signed } from "./format.js";
-import { closeSignal, openSignal } from "./messages.js";
-import { openPositions, profitByCurrency, terminalLabel } from "./selectors.js";
+import { cancelSignal, closeBySignal, closeSignal, modifySignal, openSignal, protectSignal } from "./messages.js";
+import { openPositions, pendingOrders, profitByCurrency, terminalLabel } from "./selectors.js";
 
 /**
- * @import {Position, Side} from "./messages.js"
+ * @import {Levels, OpenWish, PendingOrder, Position, Protection, Stops} from "./messages.js"
  * @import {Sender} from "./sender.js"
  * @import {Store} from "./store.js"
  *
  * @typedef {{title: string, lines: string[], yes: string}} Question
- * @typedef {{symbol: string, side: Side, lots: number, stopLoss: number | null, takeProfit: number | null,
- *   terminals: string[]}} OpenWish
  */
 
 export class Actions {
@@ -43,6 +41,49 @@ export class Actions {
   /** @param {Position} position */
   closePosition(position) {
     this.#place(closeSignal({ position_ticket: position.position_ticket }, [position.terminal_id]));
+  }
+
+  /** Some of it. @param {Position} position @param {{lots: number} | {fraction: number}} part */
+  closePart(position, part) {
+    this.#place(closeSignal({ position_ticket: position.position_ticket, ...part }, [position.terminal_id]));
+  }
+
+  /** @param {Position} position @param {Position} other */
+  closeBy(position, other) {
+    this.#place(closeBySignal(position.position_ticket, other.position_ticket, position.terminal_id));
+  }
+
+  /** @param {Position} position @param {Stops} stops */
+  setStops(position, stops) {
+    this.#place(modifySignal({ position_ticket: position.position_ticket, ...stops }, position.terminal_id));
+  }
+
+  /** @param {Position} position @param {Protection} protection */
+  protect(position, protection) {
+    this.#place(protectSignal(position.position_ticket, protection, position.terminal_id));
+  }
+
+  /** @param {PendingOrder} order @param {Levels} levels */
+  modifyOrder(order, levels) {
+    this.#place(modifySignal({ order_ticket: order.order_ticket, ...levels }, order.terminal_id));
+  }
+
+  /** @param {PendingOrder} order */
+  cancelOrder(order) {
+    this.#place(cancelSignal({ order_ticket: order.order_ticket }, [order.terminal_id]));
+  }
+
+  /** On one terminal or on all where the user may trade. @param {{terminal?: string}} only */
+  async cancelMany(only) {
+    const shown = cancellable(this.#store, only);
+    if (!shown.length) return;
+    const agreed = await this.#confirm({
+      title: `Cancel ${count(shown.length, "pending order")}?`,
+      lines: shown.slice(0, 12).map((order) =>
+        `${terminalLabel(this.#store, order.terminal_id)}: ${order.order_type.replaceAll("_", " ")} ${lots(order.lots)} ${order.symbol}`),
+      yes: `Cancel ${count(shown.length, "order")}`,
+    });
+    if (agreed) this.#place(cancelSignal({ all: true }, [...new Set(shown.map((order) => order.terminal_id))]));
   }
 
   /**
@@ -85,4 +126,9 @@ export class Actions {
 /** @param {Store} store @param {{symbol?: string, terminal?: string}} only */
 export function closable(store, only) {
   return openPositions(store, only).filter((position) => store.terminals.get(position.terminal_id)?.can_trade);
+}
+
+/** @param {Store} store @param {{terminal?: string}} only */
+export function cancellable(store, only) {
+  return pendingOrders(store, only).filter((order) => store.terminals.get(order.terminal_id)?.can_trade);
 }

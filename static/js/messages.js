@@ -7,10 +7,21 @@
  * @typedef {"ACTIVE" | "REDUCING" | "HALTED"} Mode
  *
  * @typedef {{signal_id: string, targets: {terminals: string[]}, ttl_ms?: number, age_ms?: number}} SignalBase
- * @typedef {SignalBase & {action: "open", symbol: string, side: Side, order_type: "market", lots: number,
- *   stop_loss?: number, take_profit?: number}} OpenSignal
- * @typedef {SignalBase & {action: "close", position_ticket?: number, symbol?: string, all?: true}} CloseSignal
- * @typedef {OpenSignal | CloseSignal} Signal
+ * @typedef {"market" | "limit" | "stop" | "stop_limit"} OrderType
+ * @typedef {{distance: number, step?: number}} Trailing  in units of the price
+ * @typedef {{trigger: number, offset?: number}} BreakEven
+ * @typedef {{trailing?: Trailing | null, break_even?: BreakEven | null}} Protection  null removes
+ * @typedef {{stop_loss?: number, take_profit?: number}} Stops  0 removes
+ * @typedef {Stops & {price?: number, limit_price?: number, expires_ms?: number}} Levels
+ * @typedef {SignalBase & Levels & {action: "open", symbol: string, side: Side, order_type: OrderType, lots: number,
+ *   trailing?: Trailing, break_even?: BreakEven}} OpenSignal
+ * @typedef {SignalBase & {action: "close", position_ticket?: number, symbol?: string, all?: true, lots?: number,
+ *   fraction?: number}} CloseSignal
+ * @typedef {SignalBase & Levels & {action: "modify", position_ticket?: number, order_ticket?: number, symbol?: undefined}} ModifySignal
+ * @typedef {SignalBase & {action: "cancel", order_ticket?: number, symbol?: string, all?: true}} CancelSignal
+ * @typedef {SignalBase & {action: "close_by", position_ticket: number, by_position_ticket: number, symbol?: undefined}} CloseBySignal
+ * @typedef {SignalBase & Protection & {action: "protect", position_ticket: number, symbol?: undefined}} ProtectSignal
+ * @typedef {OpenSignal | CloseSignal | ModifySignal | CancelSignal | CloseBySignal | ProtectSignal} Signal
  *
  * @typedef {object} Report
  * @property {string} order_id
@@ -18,7 +29,7 @@
  * @property {string} terminal_id
  * @property {number} report_seq
  * @property {string} state
- * @property {"open" | "close"} action
+ * @property {Signal["action"]} action
  * @property {string} symbol
  * @property {Side | null} side
  * @property {number} lots
@@ -63,6 +74,23 @@
  * @property {number} swap
  * @property {string | null} [order_id]
  * @property {number} opened_ms
+ * @property {Trailing | null} [trailing] armed in the executor
+ * @property {BreakEven | null} [break_even]
+ * @property {string} [protect_error]
+ *
+ * @typedef {object} PendingOrder
+ * @property {string} terminal_id
+ * @property {number} order_ticket
+ * @property {string} symbol
+ * @property {string} order_type buy_limit, sell_stop_limit …
+ * @property {number} lots
+ * @property {number} price
+ * @property {number | null} [limit_price]
+ * @property {number | null} [expires_ms]
+ * @property {number | null} [stop_loss]
+ * @property {number | null} [take_profit]
+ * @property {string | null} [order_id]
+ * @property {number} placed_ms
  *
  * @typedef {object} Terminal
  * @property {string} terminal_id
@@ -83,13 +111,13 @@
  * @typedef {{code: string, message: string, symbol: string, ticket: number | null, time_ms: number}} DriftEvent
  * @typedef {{counts: Record<string, number>, events: DriftEvent[]}} DriftLog  newest first
  *
- * @typedef {{terminal_id: string, status: string, account?: Account, positions?: Position[], latency_us?: number,
+ * @typedef {{terminal_id: string, status: string, account?: Account, positions?: Position[], pending_orders?: PendingOrder[], latency_us?: number,
  *   broker_us?: number, drift?: DriftLog, last_error?: string, time_ms: number}} TerminalUpdate
  * @typedef {{global: Mode, terminals: Record<string, Mode>}} Modes
  * @typedef {{name: string, role: string, may_trade: boolean}} User
  *
  * @typedef {{type: "snapshot", n: number, cursor: string, user: User, modes: Modes, terminals: Terminal[],
- *   positions: Position[], orders: OrderView[]}} OrderSnapshot
+ *   positions: Position[], pending_orders?: PendingOrder[], orders: OrderView[]}} OrderSnapshot
  * @typedef {{type: "accepted", n: number, request_id: string, created: boolean, signal: SignalView}} Accepted
  * @typedef {{type: "refused", n: number, request_id: string, signal_id: string, code: string, message: string}} Refused
  * @typedef {{type: "report", n: number, cursor: string, report: Report}} Reported
@@ -210,23 +238,69 @@ export function uuid(fill = (bytes) => crypto.getRandomValues(bytes)) {
 }
 
 /**
- * @param {{symbol: string, side: Side, lots: number, stopLoss: number | null, takeProfit: number | null,
- *   terminals: string[]}} wish
- * @returns {OpenSignal}
+ * @typedef {object} OpenWish
+ * @property {string} symbol
+ * @property {Side} side
+ * @property {number} lots
+ * @property {number | null} stopLoss
+ * @property {number | null} takeProfit
+ * @property {string[]} terminals
+ * @property {OrderType} [orderType]
+ * @property {number | null} [price]
+ * @property {number | null} [limitPrice]
+ * @property {number | null} [expiresMs]
+ * @property {Trailing | null} [trailing]
+ * @property {BreakEven | null} [breakEven]
  */
-export function openSignal({ symbol, side, lots, stopLoss, takeProfit, terminals }) {
-  /** @type {OpenSignal} */
-  const signal = { signal_id: uuid(), action: "open", symbol, side, order_type: "market", lots, targets: { terminals } };
-  if (stopLoss !== null) signal.stop_loss = stopLoss;
-  if (takeProfit !== null) signal.take_profit = takeProfit;
-  return signal;
+
+/** @param {OpenWish} wish @returns {OpenSignal} */
+export function openSignal({
+  symbol, side, lots, stopLoss, takeProfit, terminals, orderType = "market", price = null, limitPrice = null, expiresMs = null,
+  trailing = null, breakEven = null,
+}) {
+  return {
+    signal_id: uuid(), action: "open", symbol, side, order_type: orderType, lots, targets: { terminals },
+    ...given({
+      stop_loss: stopLoss, take_profit: takeProfit, price, limit_price: limitPrice, expires_ms: expiresMs, trailing, break_even: breakEven,
+    }),
+  };
 }
 
 /**
- * @param {{position_ticket: number} | {symbol: string} | {all: true}} what
+ * Without what is null: an absent field is no wish.
+ * @template {Record<string, unknown>} T
+ * @param {T} fields
+ * @returns {{[K in keyof T]?: NonNullable<T[K]>}}
+ */
+function given(fields) {
+  return /** @type {any} */ (Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null)));
+}
+
+/**
+ * @param {{position_ticket: number, lots?: number, fraction?: number} | {symbol: string} | {all: true}} what
  * @param {string[]} terminals
  * @returns {CloseSignal}
  */
 export function closeSignal(what, terminals) {
   return { signal_id: uuid(), action: "close", targets: { terminals }, ...what };
+}
+
+/** @param {{position_ticket: number} & Stops | {order_ticket: number} & Levels} what @param {string} terminal @returns {ModifySignal} */
+export function modifySignal(what, terminal) {
+  return { signal_id: uuid(), action: "modify", targets: { terminals: [terminal] }, ...what };
+}
+
+/** @param {{order_ticket: number} | {all: true}} what @param {string[]} terminals @returns {CancelSignal} */
+export function cancelSignal(what, terminals) {
+  return { signal_id: uuid(), action: "cancel", targets: { terminals }, ...what };
+}
+
+/** @param {number} ticket @param {number} by @param {string} terminal @returns {CloseBySignal} */
+export function closeBySignal(ticket, by, terminal) {
+  return { signal_id: uuid(), action: "close_by", targets: { terminals: [terminal] }, position_ticket: ticket, by_position_ticket: by };
+}
+
+/** @param {number} ticket @param {Protection} protection @param {string} terminal @returns {ProtectSignal} */
+export function protectSignal(ticket, protection, terminal) {
+  return { signal_id: uuid(), action: "protect", targets: { terminals: [terminal] }, position_ticket: ticket, ...protection };
 }

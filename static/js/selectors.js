@@ -3,7 +3,7 @@
 import { SETTLED } from "./messages.js";
 
 /**
- * @import {Position, Terminal} from "./messages.js"
+ * @import {PendingOrder, Position, Terminal} from "./messages.js"
  * @import {Order, Sent, Store} from "./store.js"
  */
 
@@ -18,6 +18,24 @@ export function openPositions(store, only = {}) {
     }
   }
   return found;
+}
+
+/** @param {Store} store @param {{symbol?: string, terminal?: string}} [only] */
+export function pendingOrders(store, only = {}) {
+  /** @type {PendingOrder[]} */
+  const found = [];
+  for (const terminal of sortedTerminals(store)) {
+    if (only.terminal && terminal.terminal_id !== only.terminal) continue;
+    for (const order of store.pending.get(terminal.terminal_id) ?? []) {
+      if (!only.symbol || order.symbol === only.symbol) found.push(order);
+    }
+  }
+  return found;
+}
+
+/** Positions that a position may be closed against. @param {Store} store @param {Position} position */
+export function opposites(store, position) {
+  return (store.positions.get(position.terminal_id) ?? []).filter((other) => other.symbol === position.symbol && other.side !== position.side);
 }
 
 /** By label, as people look for them. @param {Store} store */

@@ -6,7 +6,7 @@ import { SETTLED } from "./messages.js";
 import { tellsOutcome } from "./trace.js";
 
 /**
- * @import {ChartMessage, CandleRow, DriftEvent, DriftLog, Modes, OrderMessage, OrderView, Position, Report, Side, Signal, SymbolInfo,
+ * @import {ChartMessage, CandleRow, DriftEvent, DriftLog, Modes, OrderMessage, OrderView, PendingOrder, Position, Report, Side, Signal, SymbolInfo,
  *   Terminal, TerminalUpdate, Tick, User} from "./messages.js"
  *
  * @typedef {"connecting" | "live" | "reconnecting" | "redis-down" | "signed-out"} Connection
@@ -41,6 +41,8 @@ export class Store {
   terminals = new Map();
   /** @type {Map<string, Position[]>} */
   positions = new Map();
+  /** @type {Map<string, PendingOrder[]>} */
+  pending = new Map();
   /** @type {Map<string, Order>} */
   orders = new Map();
   /** @type {Map<string, Sent>} */
@@ -56,6 +58,7 @@ export class Store {
   userChanged = /** @type {Delegate<User>} */ (new Delegate());
   terminalsChanged = /** @type {Delegate<void>} */ (new Delegate());
   positionsChanged = /** @type {Delegate<void>} */ (new Delegate());
+  pendingChanged = /** @type {Delegate<void>} */ (new Delegate());
   ordersChanged = /** @type {Delegate<void>} */ (new Delegate());
   symbolsChanged = /** @type {Delegate<void>} */ (new Delegate());
   selectionChanged = /** @type {Delegate<void>} */ (new Delegate());
@@ -135,6 +138,10 @@ export class Store {
       if (held) held.push(position);
       else this.positions.set(position.terminal_id, [position]);
     }
+    this.pending = new Map();
+    for (const order of snapshot.pending_orders ?? []) {
+      this.pending.set(order.terminal_id, [...(this.pending.get(order.terminal_id) ?? []), order]);
+    }
     const before = this.orders;
     this.orders = new Map();
     // newest first on the wire; kept oldest first, so that the oldest are dropped first
@@ -146,6 +153,7 @@ export class Store {
     this.userChanged.fire(snapshot.user);
     this.#connectionMoved();
     this.positionsChanged.fire();
+    this.pendingChanged.fire();
     this.ordersChanged.fire();
   }
 
@@ -214,6 +222,10 @@ export class Store {
       this.#remember(positions);
       this.positions.set(id, positions);
       this.positionsChanged.fire();
+    }
+    if (update.pending_orders) {
+      this.pending.set(id, update.pending_orders);
+      this.pendingChanged.fire();
     }
     this.terminalsChanged.fire();
   }

@@ -8,7 +8,7 @@ const typed = (more = {}) => ({ side: "buy", lots: "0.10", stopLoss: "", takePro
 
 test("a whole order has no problem", () => {
   assert.deepEqual(checkTicket(typed({ stopLoss: "1.09", takeProfit: "1.12" }), info, tick), {
-    problem: "", field: "", lots: 0.1, stopLoss: 1.09, takeProfit: 1.12,
+    problem: "", field: "", lots: 0.1, price: null, limitPrice: null, stopLoss: 1.09, takeProfit: 1.12, trailing: null, breakEven: null,
   });
 });
 
