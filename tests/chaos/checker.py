@@ -221,7 +221,7 @@ def _unresolved(evidence: Evidence) -> list[str]:
     found = []
     for order_id, reports in evidence.reports.items():
         for before, after in itertools.pairwise(reports):
-            if before.state in SETTLED or before.state is OrderState.PLACED:
+            if before.state in SETTLED:
                 continue
             if after.time_ms - before.time_ms <= RESOLVE_MS:
                 continue
