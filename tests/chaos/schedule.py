@@ -73,14 +73,16 @@ class Fault:
     spec: dict[str, Any] = field(default_factory=dict)  # of the broker's fault, or of the network
 
 
-def schedule(seed: int, length_s: float, processes: Sequence[str], terminals: Sequence[str]) -> list[Fault]:
-    """`processes`: those that are no executors. The same arguments, the same faults."""
+def schedule(
+    seed: int, length_s: float, processes: Sequence[str], terminals: Sequence[str], haste: float = 1.0
+) -> list[Fault]:
+    """`processes`: those that are no executors. `haste`: so many times as often. The same arguments, the same faults."""
     choice = random.Random(seed)
     found: list[Fault] = []
-    at_s = choice.uniform(*PAUSE_S) / 2
+    at_s = choice.uniform(*PAUSE_S) / haste / 2
     while at_s < length_s:
         found.append(_fault(choice, at_s, processes, terminals))
-        at_s += choice.uniform(*PAUSE_S)
+        at_s += choice.uniform(*PAUSE_S) / haste
     return found
 
 

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.chaos
 
 LENGTH_S = float(os.environ.get("CHAOS_SECONDS") or 60 * float(os.environ.get("MINUTES") or 15))
 SEED = int(os.environ.get("CHAOS_SEED") or time.time_ns() % 1_000_000)
+HASTE = float(os.environ.get("CHAOS_HASTE") or 1)  # faults come so many times as often
 SIGNALS_PER_S = 20.0
 CLIENTS = 6
 HEAL_S = 120.0
@@ -81,7 +82,7 @@ def test_nothing_is_lost_doubled_or_untrue_whatever_dies() -> None:
 async def _run(stack: Stack, history: History) -> tuple[Evidence, list[str], str]:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(40))
     others = [name for name in stack.control().states()]
-    faults = schedule(SEED, LENGTH_S, sorted(others), desk.TERMINALS)
+    faults = schedule(SEED, LENGTH_S, sorted(others), desk.TERMINALS, HASTE)
     nemesis = Nemesis(stack, history, faults, SEED)
     market = Market(desk.TERMINALS)
     clients: list[Client] = [
