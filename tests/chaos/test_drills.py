@@ -65,9 +65,9 @@ class Desk:
         assert report["state"] in states, report
         return report
 
-    def last_error(self, terminal_id: str) -> str:
-        items = self.http.get("/api/terminals").json()["items"]
-        return str(next(item for item in items if item["terminal_id"] == terminal_id)["last_error"])
+    def alerted(self, terminal_id: str) -> bool:
+        with self.stack.state() as client:
+            return bool(client.hexists(keys.open_alerts(terminal_id), "BREAKER"))
 
     def agree(self) -> None:
         claims = Claims(self.stack)
@@ -118,8 +118,8 @@ def _held(desk: Desk, terminal_id: str, word: str) -> None:
     assert (report["code"], report["request_n"]) == ("HALTED", 0)
     assert "breaker" in report["message"]
     assert word in report["message"]
-    wait_until(lambda: "breaker" in desk.last_error(terminal_id), 5)
-    assert f"ALARM {terminal_id}: The breaker holds opens" in desk.stack.log("terminals")
+    wait_until(lambda: desk.alerted(terminal_id), 5)
+    assert f"ALARM BREAKER {terminal_id}: The breaker holds opens" in desk.stack.log("terminals")
 
 
 def _closes(desk: Desk, terminal_id: str, opened: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ def _five_rejections(desk: Desk, terminal_id: str) -> None:
     desk.broker.fault("reject", login=DEMO[terminal_id], value=10006)
     for _ in range(4):
         desk.becomes(desk.buy(terminal_id), "REJECTED")
-    assert "breaker" not in desk.last_error(terminal_id)
+    assert not desk.alerted(terminal_id)
     desk.becomes(desk.buy(terminal_id), "REJECTED")
     desk.broker.clear_faults()
     _held(desk, terminal_id, "rejections")
@@ -141,6 +141,7 @@ def _five_rejections(desk: Desk, terminal_id: str) -> None:
     _held(desk, terminal_id, "rejections")
     _closes(desk, terminal_id, second)
     resume(desk, terminal_id)
+    wait_until(lambda: not desk.alerted(terminal_id), 5)
     desk.becomes(desk.buy(terminal_id), "FILLED")
     restart(desk, terminal_id)  # and what was resumed stays so
     desk.becomes(desk.buy(terminal_id), "FILLED")
@@ -161,6 +162,7 @@ def _three_unknown(desk: Desk, terminal_id: str) -> None:
     for signal_id in unknown:
         desk.becomes(signal_id, "NOT_EXECUTED", limit_s=60)
     resume(desk, terminal_id)
+    wait_until(lambda: not desk.alerted(terminal_id), 5)
     desk.becomes(desk.buy(terminal_id), "FILLED")
 
 
@@ -206,4 +208,4 @@ def test_reconciliation_takes_its_real_time() -> None:
 def _absent_s(desk: Desk, signal_id: str) -> float:
     """When the order was NOT_EXECUTED, on the monotonic clock; nothing of it may be said before."""
     report = desk.becomes(signal_id, "NOT_EXECUTED", limit_s=60)
-    return time.monotonic() - (time.time() - report["time_ms"] / 1000)
+    return time.monotonic() - (time.time() - int(report["time_ms"]) / 1000)
