@@ -63,7 +63,12 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
         await process().targets.resolve(user, signal.targets)
         _rate.take(user.pk)
     except Refused as refused:
-        known = await _answer_known(body, user)
+        try:
+            known = await _answer_known(body, user)
+        except redis.RedisError as error:
+            if refused.code is Code.INVALID:
+                raise refused from error  # what cannot be read was never recorded under this id
+            raise AcceptUnknown from error  # an earlier send of it may have been recorded
         if known is None:
             raise
         if isinstance(known, Accepted):
@@ -109,14 +114,11 @@ def time_to_live(signal: Signal) -> int:
 
 
 async def _answer_known(body: Any, user: Any) -> Accepted | Refused | None:
-    """What the record of a refused signal's id says; None when the id is new or no id."""
+    """What the record of a refused signal's id says; None when the id is new or no id. Raises redis.RedisError."""
     signal_id = body.get("signal_id") if isinstance(body, dict) else None
     if not isinstance(signal_id, str) or len(signal_id) != 36:
         return None
-    try:
-        record = await process().store.known(signal_id)
-    except redis.RedisError:
-        return None  # the refusal stands: nothing was asked of the store but to look
+    record = await process().store.known(signal_id)
     if not record:
         return None
     if record["user_id"] != str(user.pk):

@@ -479,6 +479,9 @@ async def test_reads_without_redis_answer_503_and_accept_says_unknown(
             error(await stage.ted.get(path), 503, Code.UNAVAILABLE)
         body = an_open()
         error(await stage.ted.post("/signals", body), 503, Code.ACCEPT_UNKNOWN)
+        # too old by now, but an earlier send of it may have been recorded
+        error(await stage.ted.post("/signals", an_open(age_ms=60_000)), 503, Code.ACCEPT_UNKNOWN)
+        error(await stage.ted.post("/signals", an_open(lots=-1)), 422, Code.INVALID)
     finally:
         state_server.start()
     assert (await stage.ted.post("/signals", body)).status_code in (200, 202)
