@@ -20,7 +20,9 @@ from executors.reconcile import (
 from executors.terminals.base import Order
 from executors.wishes import CLOSE_BY, MODIFY, REMOVE, SLTP, TIME_SPECIFIED
 
+NOT_SO = "Two clean looks at the terminal did not find it so: it was not done, or a later change has taken its place."
 CHANGES = frozenset({SLTP, MODIFY, REMOVE, CLOSE_BY})
+OUT_BY = 3  # DEAL_ENTRY_OUT_BY
 REASONS = {4: "by its stop loss", 5: "by its take profit", 6: "by stop-out"}
 ENDS = {
     ORDER_STATE_CANCELED: "was cancelled",
@@ -45,7 +47,7 @@ def lasting(request: dict[str, Any], sweep: Sweep) -> Found:
     ticket = request.get("order", 0)
     if request["action"] == REMOVE and all(item.ticket != ticket for item in sweep.orders):
         return Found(Outcome.DONE, message=f"Order {ticket} is no longer at the broker.")
-    return Found(Outcome.NOT_EXECUTED, message="Two clean looks at the terminal found it not done.")
+    return Found(Outcome.NOT_EXECUTED, message=NOT_SO)
 
 
 def _levels(request: dict[str, Any], sweep: Sweep) -> Found | None:
@@ -102,7 +104,8 @@ def _closed_by(request: dict[str, Any], sweep: Sweep) -> Found | None:
         return None
     for ticket in (one, other):
         if ticket not in held and (gone := _closed(ticket, sweep)) is not None:
-            return gone
+            netted = any(deal.position_id == ticket and deal.entry == OUT_BY for deal in sweep.deals)
+            return None if netted else gone  # its own order may be shown later than its deals
     return None
 
 

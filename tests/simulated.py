@@ -10,11 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
 
 from executors.errors import TerminalError, TerminalUnavailable
-from executors.messages import CloseSignal, Leg, OpenSignal, Targets, TerminalConfig
 from executors.terminals.base import (
     ZERO,
     Account,
@@ -30,9 +27,35 @@ from executors.terminals.base import (
     Tick,
     TradeRequest,
 )
+from tests import simulated_changes
+from tests.simulated_wishes import (
+    LOGIN as LOGIN,
+)
+from tests.simulated_wishes import (
+    SERVER as SERVER,
+)
+from tests.simulated_wishes import (
+    START_MS as START_MS,
+)
+from tests.simulated_wishes import (
+    make as make,
+)
+from tests.simulated_wishes import (
+    make_close as make_close,
+)
+from tests.simulated_wishes import (
+    make_config as make_config,
+)
+from tests.simulated_wishes import (
+    make_leg as make_leg,
+)
+from tests.simulated_wishes import (
+    make_open as make_open,
+)
+from tests.simulated_wishes import (
+    make_spec as make_spec,
+)
 
-LOGIN, SERVER = 7001, "Sim-Demo"
-START_MS = 1_700_000_000_000
 DONE, DONE_PARTIAL, PLACED = 10009, 10010, 10008
 
 
@@ -123,7 +146,12 @@ class SimVenue:
         self._tickets = itertools.count(5001)
         self._deals = itertools.count(900_001)
         self._open: dict[int, Position] = {}
-        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._due: list[tuple[float, Callable[[], object]]] = []
+        self.bid = Decimal(
+            "1.1000"
+        )  # of every symbol; what is executed at the market still costs 1.1000 or 1.1002
+        self.margin_mode = 2
+        self.applied: list[tuple[int, int, int]] = []  # magic, ticket of what was changed, UTC ms
 
     # --- the world outside ---
 
@@ -145,9 +173,9 @@ class SimVenue:
     def stop_out(self, ticket: int) -> None:
         """The broker closes a position; the deal repeats its magic."""
         position = self._open.pop(ticket)
-        order = self._order(position.magic, position.symbol, 1 - position.type, position.volume, "[so]")
+        order = self.new_order(position.magic, position.symbol, 1 - position.type, position.volume, "[so]")
         order = replace(order, state=4, volume_current=ZERO, position_id=ticket)
-        deal = self._deal(order, position.volume, ticket, entry=1, reason=6, comment="[so]")
+        deal = self.new_deal(order, position.volume, ticket, entry=1, reason=6, comment="[so]")
         self.entries.append(Entry(0, order, [deal], self.clock.mono))
 
     def trade_by_hand(self, symbol: str = "EURUSD", lots: str = "1") -> int:
@@ -197,7 +225,20 @@ class SimVenue:
         self._ask("account")
         money = Decimal(10000)
         return Account(
-            self.login, SERVER, "USD", 2, money, money, ZERO, money, ZERO, ZERO, 100, 2, True, True
+            self.login,
+            SERVER,
+            "USD",
+            2,
+            money,
+            money,
+            ZERO,
+            money,
+            ZERO,
+            ZERO,
+            100,
+            self.margin_mode,
+            True,
+            True,
         )
 
     def symbols(self) -> tuple[SymbolSpec, ...]:
@@ -212,7 +253,7 @@ class SimVenue:
         self._ask("tick")
         if symbol not in self.priced:
             return None
-        return Tick(symbol, Decimal("1.1000"), Decimal("1.1002"), ZERO, 0, self.clock.redis_ms())
+        return Tick(symbol, self.bid, self.bid + Decimal("0.0002"), ZERO, 0, self.clock.redis_ms())
 
     def positions(self) -> tuple[Position, ...]:
         self._ask("positions")
@@ -256,6 +297,8 @@ class SimVenue:
         fault = self.script.popleft() if self.script else self.default
         if not self.linked:
             return _reply(10031)
+        if request.action != 1:
+            return self._answer(simulated_changes.send(self, request, fault), fault)
         if request.position and request.position not in self._open:
             return self._answer(_reply(10036), fault)
         if request.position and request.volume > self._open[request.position].volume:
@@ -280,6 +323,23 @@ class SimVenue:
             entry.deals[0].price,
         )
         return self._answer(reply, fault)
+
+    # --- for simulated_changes ---
+
+    def due(self, after_ms: float, action: Callable[[], object]) -> None:
+        self._due.append((self.clock.mono + after_ms, action))
+
+    def position(self, ticket: int) -> Position | None:
+        return self._open.get(ticket)
+
+    def hold(self, position: Position) -> None:
+        self._open[position.ticket] = position
+
+    def release(self, ticket: int) -> None:
+        del self._open[ticket]
+
+    def add(self, magic: int, order: Order, deals: list[Deal]) -> None:
+        self.entries.append(Entry(magic, order, deals, self.clock.mono + self.lag_ms))
 
     # --- inside ---
 
@@ -319,7 +379,7 @@ class SimVenue:
     def _enter(self, request: TradeRequest, magic: int, lots: Decimal, fault: Fault) -> Entry:
         """Executes `lots` of the request."""
         rest = request.volume - lots
-        order = self._order(magic, request.symbol, request.type, request.volume, request.comment)
+        order = self.new_order(magic, request.symbol, request.type, request.volume, request.comment)
         state = 4 if not rest else 3 if fault.working else 2
         order = replace(order, state=state, volume_current=rest)
         if fault.drops_magic:
@@ -340,14 +400,14 @@ class SimVenue:
                 price, price, request.sl, request.tp, ZERO, ZERO, request.comment, now, now,
             )  # fmt: skip
         order = replace(order, position_id=position_id)
-        deal = self._deal(order, lots, position_id, entry=side, reason=3, comment=request.comment)
+        deal = self.new_deal(order, lots, position_id, entry=side, reason=3, comment=request.comment)
         entry = Entry(magic, order, [deal], self.clock.mono + self.lag_ms)
         self.entries.append(entry)
         return entry
 
     def _work(self, request: TradeRequest) -> SendReply:
         """The order is at the broker and nothing of it is executed."""
-        order = self._order(request.magic, request.symbol, request.type, request.volume, request.comment)
+        order = self.new_order(request.magic, request.symbol, request.type, request.volume, request.comment)
         self.entries.append(Entry(request.magic, replace(order, state=1), [], self.clock.mono + self.lag_ms))
         return _reply(PLACED, 0, order.ticket)
 
@@ -357,7 +417,7 @@ class SimVenue:
         rest = entry.order.volume_current
         if fill:
             entry.deals.append(
-                self._deal(entry.order, rest, ticket, entry=0, reason=3, comment=entry.order.comment)
+                self.new_deal(entry.order, rest, ticket, entry=0, reason=3, comment=entry.order.comment)
             )
             entry.order = replace(entry.order, state=4, volume_current=ZERO)
         else:
@@ -365,17 +425,17 @@ class SimVenue:
 
     def _refuse(self, request: TradeRequest) -> None:
         """Some brokers keep a refused order in the history."""
-        order = self._order(request.magic, request.symbol, request.type, request.volume, request.comment)
+        order = self.new_order(request.magic, request.symbol, request.type, request.volume, request.comment)
         self.entries.append(Entry(request.magic, replace(order, state=5), [], self.clock.mono + self.lag_ms))
 
-    def _order(self, magic: int, symbol: str, kind: int, lots: Decimal, comment: str) -> Order:
+    def new_order(self, magic: int, symbol: str, kind: int, lots: Decimal, comment: str) -> Order:
         now = self.clock.redis_ms()
         return Order(
             next(self._tickets), symbol, kind, 1, magic, 0, 0, lots, lots, Decimal("1.1"), ZERO, ZERO, ZERO,
             1, 0, 0, comment, now, now,
         )  # fmt: skip
 
-    def _deal(
+    def new_deal(
         self, order: Order, lots: Decimal, position_id: int, *, entry: int, reason: int, comment: str
     ) -> Deal:
         price = Decimal("1.1002") if order.type == 0 else Decimal("1.1000")
@@ -393,89 +453,3 @@ def _reply(
     code: int, deal: int = 0, order: int = 0, lots: Decimal = ZERO, price: Decimal = ZERO
 ) -> SendReply:
     return SendReply(SendResult(code, deal, order, lots, price, ZERO, ZERO, f"simulated {code}", 1))
-
-
-def make_spec(symbol: str, **changes: Any) -> SymbolSpec:
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "digits": 5,
-        "point": Decimal("0.00001"),
-        "tick_size": Decimal("0.00001"),
-        "tick_value": Decimal(1),
-        "contract_size": Decimal(100_000),
-        "volume_min": Decimal("0.01"),
-        "volume_max": Decimal(100),
-        "volume_step": Decimal("0.01"),
-        "stops_level": 0,
-        "freeze_level": 0,
-        "trade_mode": 4,
-        "exemode": 2,
-        "filling_mode": 3,
-        "currency_base": "EUR",
-        "currency_profit": "USD",
-        "currency_margin": "EUR",
-        "description": "",
-        "path": "",
-    }
-    return SymbolSpec(**(values | changes))
-
-
-def make_config(terminal_id: str = "sim-1", **changes: Any) -> TerminalConfig:
-    values: dict[str, Any] = {
-        "terminal_id": terminal_id,
-        "version": 1,
-        "label": "Simulated",
-        "kind": "paper",
-        "enabled": True,
-        "host_id": "here",
-        "epoch": 1,
-        "login": LOGIN,
-        "server": SERVER,
-        "sealed_password": "",
-        "limits": {"orders_per_second": 0},
-    }
-    return TerminalConfig.model_validate(values | changes)
-
-
-def make_open(number: int, symbol: str = "EURUSD", lots: str = "1", **fields: Any) -> OpenSignal:
-    return OpenSignal.model_validate(
-        {
-            "signal_id": str(UUID(int=number)),
-            "targets": {"terminals": ["sim-1"]},
-            "symbol": symbol,
-            "side": "buy",
-            "lots": lots,
-        }
-        | fields
-    )
-
-
-def make_close(number: int, *, symbol: str | None = None, ticket: int | None = None) -> CloseSignal:
-    return CloseSignal(
-        signal_id=str(UUID(int=number)),
-        targets=Targets(terminals=["sim-1"]),
-        symbol=symbol,
-        position_ticket=ticket,
-        all=True if symbol is None and ticket is None else None,
-    )
-
-
-def make_leg(
-    signal: OpenSignal | CloseSignal,
-    seq: int,
-    *,
-    ttl_ms: int = 60_000,
-    epoch: int = 1,
-    at_ms: int = START_MS,
-    terminal_id: str = "sim-1",
-) -> Leg:
-    return Leg(
-        signal=signal,
-        digest=signal.digest(),
-        terminal_id=terminal_id,
-        epoch=epoch,
-        leg_seq=seq,
-        accepted_ms=at_ms,
-        deadline_ms=at_ms + ttl_ms,
-        user_id=1,
-    )

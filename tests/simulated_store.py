@@ -15,7 +15,7 @@ from executors.execution import Execution
 from executors.journal import Journal
 from executors.journal_reader import JournalReader
 from executors.legs import JournalReport, LegRow
-from executors.messages import CloseSignal, ExecutionReport, Leg, OpenSignal, TerminalConfig
+from executors.messages import AnySignal, ExecutionReport, Leg, TerminalConfig
 from executors.orders import SETTLED, OrderState, order_id
 from executors.resolution import Resolution
 from tests.simulated import SimClock, SimVenue, make_config
@@ -59,7 +59,7 @@ class SimStore:
 
     def accept(
         self,
-        signal: OpenSignal | CloseSignal,
+        signal: AnySignal,
         terminals: Iterable[tuple[str, int]],
         *,
         ttl_ms: int = 60_000,
@@ -311,7 +311,7 @@ class Machine:
 
     # --- what tests ask ---
 
-    def send(self, signal: OpenSignal | CloseSignal, *, ttl_ms: int = 60_000, run: bool = True) -> str:
+    def send(self, signal: AnySignal, *, ttl_ms: int = 60_000, run: bool = True) -> str:
         """Accept a signal, let it arrive by the outbox and run; its order id."""
         self.store.accept(signal, [(self.config.terminal_id, self.config.epoch)], ttl_ms=ttl_ms)
         if run:

@@ -1,8 +1,10 @@
 """The order of legs: by number, gaps filled, closes ahead of opens of other symbols."""
 
+from typing import Any
+
 from executors.messages import Leg
 from executors.queueing import LegQueue, covers
-from tests.simulated import START_MS, make_close, make_leg, make_open
+from tests.simulated import START_MS, make, make_close, make_leg, make_open
 
 
 def opens(number: int, symbol: str = "EURUSD", *, seq: int | None = None, ttl_ms: int = 60_000) -> Leg:
@@ -178,3 +180,78 @@ def test_a_superseded_order_may_come_again_and_is_then_known_to_the_journal() ->
     queue = filled(opens(1), closes(2))
     queue.take()
     assert queue.put(opens(1), "celery")
+
+
+# --- the other actions ---
+
+LIMIT = {"order_type": "limit", "price": "1.09"}
+
+
+def pends(number: int, symbol: str = "EURUSD") -> Leg:
+    return make_leg(make_open(number, symbol, **LIMIT), number)
+
+
+def acts(number: int, action: str, **fields: Any) -> Leg:
+    return make_leg(make(number, action, **fields), number)
+
+
+def taken(queue: LegQueue, symbols: dict[int, str] | None = None) -> tuple[int, list[int]]:
+    """The number of the leg that runs next, and of those that it supersedes. `symbols`: of tickets."""
+
+    def symbol_of(signal: Any) -> str | None:
+        for name in ("position_ticket", "order_ticket"):
+            if (ticket := getattr(signal, name, None)) is not None:
+                return (symbols or {}).get(ticket)
+        return signal.symbol if signal.symbol is not None else None
+
+    found = queue.take(symbol_of)
+    assert found is not None
+    return found[0].leg_seq, [leg.leg_seq for leg, _ in found[2]]
+
+
+def test_a_close_takes_market_opens_out_and_a_cancel_pending_ones() -> None:
+    assert taken(filled(opens(1), pends(2), acts(3, "cancel", all=True))) == (1, [])
+    assert taken(filled(pends(1), opens(2, "USDJPY"), acts(3, "cancel", symbol="EURUSD"))) == (3, [1])
+    assert taken(filled(pends(1), opens(2), acts(3, "close", symbol="EURUSD"))) == (1, [])
+    assert taken(filled(pends(1, "USDJPY"), opens(2), acts(3, "close", symbol="EURUSD"))) == (3, [2])
+
+
+def test_by_its_signal_one_open_is_taken_out_and_others_of_the_symbol_are_not_overtaken() -> None:
+    assert taken(filled(opens(1), acts(2, "close", opened_by=1))) == (2, [1])
+    assert taken(filled(pends(1), acts(2, "cancel", opened_by=1))) == (2, [1])
+    assert taken(filled(opens(1), opens(2), acts(3, "close", opened_by=2))) == (1, [])
+    assert taken(filled(opens(1, "USDJPY"), opens(2), acts(3, "close", opened_by=2))) == (3, [2])
+
+
+def test_a_modify_or_protect_waits_for_the_open_it_means_and_overtakes_other_symbols() -> None:
+    wishes: list[tuple[str, dict[str, Any]]] = [
+        ("modify", {"stop_loss": 1}), ("protect", {"trailing": None})
+    ]  # fmt: skip
+    for action, fields in wishes:
+        assert taken(filled(opens(1), acts(2, action, opened_by=1, **fields))) == (1, [])
+        assert taken(filled(opens(1), acts(2, action, symbol="EURUSD", **fields))) == (1, [])
+        assert taken(
+            filled(
+                opens(1), acts(2, action, all=True, **(fields if action == "protect" else {"stop_loss": 0}))
+            )
+        ) == (1, [])
+        assert taken(filled(opens(1, "USDJPY"), acts(2, action, symbol="EURUSD", **fields))) == (2, [])
+    assert taken(filled(opens(1, "USDJPY"), acts(2, "close_by", symbol="EURUSD"))) == (2, [])
+    assert taken(filled(opens(1), acts(2, "close_by", symbol="EURUSD"))) == (1, [])
+
+
+def test_by_ticket_only_opens_of_other_symbols_are_overtaken() -> None:
+    """On a netting account an open of the symbol changes the very position that the ticket names."""
+    symbols = {5: "EURUSD"}
+    assert taken(filled(opens(1), closes(2, ticket=5)), symbols) == (1, [])
+    assert taken(filled(opens(1, "USDJPY"), closes(2, ticket=5)), symbols) == (2, [])
+    assert taken(filled(opens(1, "USDJPY"), closes(2, ticket=6)), symbols) == (1, [])  # a ticket nobody knows
+
+
+def test_closing_a_part_makes_no_open_pointless() -> None:
+    assert taken(filled(opens(1), acts(2, "close", symbol="EURUSD", fraction="0.5"))) == (1, [])
+
+
+def test_what_is_no_open_is_never_overtaken() -> None:
+    queue = filled(acts(1, "modify", symbol="EURUSD", stop_loss=1), closes(2, "USDJPY"))
+    assert taken(queue) == (1, [])
