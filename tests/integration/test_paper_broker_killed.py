@@ -3,11 +3,16 @@
 import random
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from executors.terminals.paper.broker import ledger as ledger_file
+from executors.terminals.paper.broker.broker import Broker, Options
+from executors.terminals.paper.broker.model import Request
+from executors.terminals.paper.broker.session import Session
+from executors.terminals.paper.check import check
 from executors.terminals.paper.link import Link, LinkError
 from executors.terminals.paper.oracle import from_directory
 from tests.paper import PASSWORD, PaperBroker, paper_broker  # noqa: F401
@@ -154,3 +159,49 @@ def test_accounts_prices_and_history_are_the_same_after_a_restart(paper_broker: 
     assert (mt5.copy_rates_from("GBPUSD", mt5.TIMEFRAME_M1, until, 200) == before).all()
     assert (mt5.copy_ticks_range("EURUSD", until - 600, until, mt5.COPY_TICKS_ALL) == ticks).all()
     mt5.shutdown()
+
+
+def test_a_long_ledger_is_rewritten_at_the_start_and_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "COMPACT_ABOVE", 20_000)
+
+    def opened() -> Broker:
+        return Broker(Options(tmp_path, "tcp://127.0.0.1:0"))
+
+    def known(broker: Broker) -> object:
+        book = broker.state.books[1]
+        kinds = (book.positions, book.orders, book.past_orders, book.deals)
+        return book.account.row(), [{ticket: row.row() for ticket, row in rows.items()} for rows in kinds]
+
+    broker = opened()
+    broker.op_ensure_account(1, PASSWORD, "lab", 10_000.0)
+    session = Session(broker)
+    assert session.do_login(1, PASSWORD, "", "here")
+    broker.op_push("EURUSD", 1.1, 1.1001)
+    for number in range(40):
+        opening = Request(action=1, symbol="EURUSD", volume=0.1, type_filling=1, magic=number + 1)
+        ticket = session.do_order_send(list(astuple(opening)))[2]
+        for level in range(5):  # each change of a level is a line that nobody needs later
+            change = Request(action=6, symbol="EURUSD", position=ticket, sl=round(1.05 + level / 1000, 5))
+            assert session.do_order_send(list(astuple(change)))[0] == 10009
+        if number % 2:
+            closing = Request(action=1, symbol="EURUSD", volume=0.1, type=1, type_filling=1, position=ticket)
+            session.do_order_send(list(astuple(closing)))
+    waiting = Request(action=5, symbol="EURUSD", volume=0.1, type=2, price=1.0, type_filling=2)
+    session.do_order_send(list(astuple(waiting)))
+    before = known(broker)
+    broker.close()
+    long = (tmp_path / ledger_file.FILE).stat().st_size
+    broker = opened()
+    short = (tmp_path / ledger_file.FILE).stat().st_size
+    assert short < long / 2
+    assert known(broker) == before
+    broker.op_deposit(1, 5.0)  # and it goes on
+    after = known(broker)
+    broker.close()
+    broker = opened()
+    assert known(broker) == after
+    broker.close()
+    assert (tmp_path / ledger_file.FILE).stat().st_size < short + 1_000  # not rewritten for nothing
+    assert check(from_directory(tmp_path)) == []

@@ -18,10 +18,11 @@ from executors.terminals.paper.broker.ledger import Ledger
 from executors.terminals.paper.broker.model import Account
 from executors.terminals.paper.broker.passwords import matches, sealed
 from executors.terminals.paper.broker.player import Player, open_feeds
-from executors.terminals.paper.broker.state import Book, State
+from executors.terminals.paper.broker.state import COMPACTED, Book, State
 
 CURRENCY_DIGITS = {"JPY": 0, "BTC": 8}
 MOST = 1e12  # of a price or a sum of money
+MAX_TEXT = 100
 MAX_TERMINALS = 10_000  # whose login is remembered
 YEAR_MS = 366 * 86_400_000
 
@@ -54,6 +55,8 @@ class Broker:
         self.ledger = Ledger(options.directory)
         self.state = State(configuration, self.ledger, options.seed)
         self.engine = Engine(self.state, self.now_ms)
+        if self.ledger.needs_compaction(self.state.marks.get(COMPACTED, 0)):
+            self.ledger.rewrite(self.state.compacted(self.now_ms()))
         self.faults = Faults(options.seed)
         feeds = open_feeds(configuration, speed=options.speed, seed=options.seed)
         self.player = Player(
@@ -110,8 +113,12 @@ class Broker:
             raise OperatorError(
                 f"personality must be one of {', '.join(self.state.houses)}, not {personality!r}"
             )
-        if login < 1 or not password:
-            raise OperatorError("an account needs a login above 0 and a password")
+        if type(login) is not int or not 0 < login < 2**63 or not isinstance(password, str) or not password:
+            raise OperatorError("an account needs a login above 0, a whole number, and a password")
+        if margin_mode not in (None, 0, 1, 2) or type(leverage) is not int or not 0 <= leverage <= 10_000:
+            raise OperatorError("margin_mode is 0, 1 or 2, and leverage lies within 10000")
+        if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in (currency, name, investor)):
+            raise OperatorError(f"currency, name and investor are texts of at most {MAX_TEXT} characters")
         _sum_of(balance)
         known = self.state.books.get(login)
         if known is not None:
@@ -179,9 +186,9 @@ class Broker:
     def op_set_account(self, login: int, enabled: bool | None = None, expert: bool | None = None) -> None:
         book = self._book(login)
         if enabled is not None:
-            book.account.enabled = enabled
+            book.account.enabled = bool(enabled)
         if expert is not None:
-            book.account.expert = expert
+            book.account.expert = bool(expert)
         self.state.put_account(book.account)
         self.state.commit(self.now_ms())
 

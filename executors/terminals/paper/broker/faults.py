@@ -55,6 +55,11 @@ DEFAULTS: dict[str, float] = {
     "wide_spread": 50,
 }  # fmt: skip
 MAX_FAULTS = 1000
+MOST = 1_000_000_000_000
+SETTINGS: dict[str, Any] = {
+    "kind": str, "value": int | float, "login": int, "symbol": str, "method": str, "at": int, "rate": int | float,
+    "times": int, "for_ms": int | float,
+}  # fmt: skip
 
 
 class FaultError(ValueError):
@@ -87,22 +92,29 @@ class Faults:
         self._random.seed(seed)
 
     def add(self, now_ms: int, spec: dict[str, Any]) -> int:
-        spec = dict(spec)
-        kind = spec.pop("kind", "")
+        kind = spec.get("kind", "")
         if kind not in OF_A_CALL and kind not in STANDING:
             raise FaultError(
                 f"there is no fault {kind!r}; choose one of {', '.join([*OF_A_CALL, *STANDING])}"
             )
         if len(self._faults) >= MAX_FAULTS:
             raise FaultError(f"{MAX_FAULTS} faults stand already; clear some")
-        for_ms = spec.pop("for_ms", 0)
-        value = spec.pop("value", DEFAULTS.get(kind, 0))
-        try:
-            fault = Fault(kind, float(value), **spec)
-        except TypeError:
-            raise FaultError(
-                "a fault takes kind, value, login, symbol, method, at, rate, times, for_ms"
-            ) from None
+        for name, setting in spec.items():
+            if name not in SETTINGS:
+                raise FaultError(f"a fault takes {', '.join(SETTINGS)}; it has no {name!r}")
+            if isinstance(setting, bool) or not isinstance(setting, SETTINGS[name]):
+                raise FaultError(
+                    f"{name} must be a {'text' if SETTINGS[name] is str else 'number'}, not {setting!r}"
+                )
+            if isinstance(setting, int | float) and not abs(setting) < MOST:
+                raise FaultError(f"{name} must lie within {MOST}, not {setting}")
+        more = {
+            name: spec[name] for name in ("login", "symbol", "method", "at", "rate", "times") if name in spec
+        }
+        if any(number < 0 for number in more.values() if isinstance(number, int | float)):
+            raise FaultError("login, at, rate and times are 0 or more")
+        for_ms, value = spec.get("for_ms", 0), spec.get("value", DEFAULTS.get(kind, 0))
+        fault = Fault(kind, float(value), **more)
         if kind == "wide_spread" and fault.login:
             raise FaultError("wide_spread is a matter of the market: leave login away")
         if not 0 <= fault.rate <= 1:

@@ -27,6 +27,7 @@ from executors.terminals.servertime import UnknownTimezone
 
 log = logging.getLogger(__name__)
 HOUSEKEEPING_MS = 250
+MAX_UNREAD = 512 * 1024 * 1024  # bytes of answers that a client leaves lying
 MIN_PAUSE_S = 0.001
 MAX_PAUSE_S = 0.1
 OPERATOR_FAILED = -2
@@ -264,7 +265,7 @@ class Server:
     def _send(self, connection: Connection, body: bytes, cut: bool) -> None:
         if connection.closed:
             return
-        if cut:
+        if cut or connection.transport.get_write_buffer_size() > MAX_UNREAD:
             connection.transport.abort()
         else:
             connection.transport.write(body)

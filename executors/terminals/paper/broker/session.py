@@ -5,7 +5,7 @@ function needs, or raises `Refusal` with MetaTrader's last_error pair.
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from executors.terminals.paper import constants as mt5
@@ -482,5 +482,7 @@ def _between(rows: dict[int, Kept], at: Callable[[Kept], int], first: int, last:
 
 def reply_row(reply: Reply) -> list[Any]:
     """In the order of OrderSendResult, without the echoed request."""
-    code, comment, deal, order, volume, price, bid, ask, request_id, external = astuple(reply)
-    return [code, deal, order, volume, price, bid, ask, comment, request_id, external]
+    return [
+        reply.retcode, reply.deal, reply.order, reply.volume, reply.price, reply.bid, reply.ask, reply.comment,
+        reply.request_id, reply.retcode_external,
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ from executors.terminals.paper.broker.model import EXCHANGE, Account, Deal, Orde
 from executors.terminals.paper.broker.personalities import Configuration, Instrument, Personality
 from executors.terminals.servertime import ServerClock, server_clock
 
+COMPACTED = "compacted"  # the mark of how long the ledger was after it was rewritten
 FIRST_TICKET = 50_000_000
 BUY_TYPES = frozenset({0, 2, 4, 6})  # ORDER_TYPE_* on the buy side
 DEAL_TYPE_CREDIT = 3
@@ -144,6 +145,20 @@ class State:
 
     def put_mark(self, name: str, value: int) -> None:
         self._record(["m", name, value])
+
+    def compacted(self, at_ms: int) -> list[Any]:
+        """Transactions that make this state from nothing: each account, deal and order once, as it is now. What they
+        were in between is left out."""
+        out: list[Any] = [[at_ms, [["m", name, value]]] for name, value in self.marks.items()]
+        for book in self.books.values():
+            out.append([at_ms, [["a", *book.account.row()]]])
+            for kind, rows in (
+                ("o", [*book.past_orders.values(), *book.orders.values()]),
+                ("d", list(book.deals.values())),
+                ("p", list(book.positions.values())),
+            ):
+                out.extend([at_ms, [[kind, *row.row()]]] for row in rows)
+        return out
 
     def next_order(self) -> int:
         self._order_ticket += self.random.randint(1, 500)

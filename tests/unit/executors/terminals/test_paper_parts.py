@@ -265,6 +265,20 @@ def test_the_last_bit_of_a_float_is_not_meant(value: float, meant: str) -> None:
     assert exact(value) == Decimal(meant)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"at": "third"}, {"times": "many"}, {"rate": "half"}, {"login": "7"}, {"symbol": 7}, {"value": float("nan")},
+        {"value": float("inf")}, {"at": -1}, {"fault_id": 1}, {"seen": 3}, {"until_ms": 5}, {"for_ms": True}, {"rate": 2},
+    ],
+)  # fmt: skip
+def test_faults_that_cannot_be_are_refused_before_they_strike(spec: dict[str, Any]) -> None:
+    faults = Faults(0)
+    with pytest.raises(FaultError):
+        faults.add(0, {"kind": "reject", **spec})
+    assert faults.strike("order_send", 1, "", 0) == []
+
+
 def test_latencies_lie_around_their_median(tmp_path: Path) -> None:
     """The shape of the brokers with a long tail: one of a hundred lies above the second figure."""
     slow = personalities.load().personalities["desk"]
