@@ -48,7 +48,7 @@ def test_it_is_placed_and_filled_when_its_price_comes(machine: Machine) -> None:
     trigger(machine.venue, ticket)
     machine.until(lambda: name not in machine.execution.open)
     report = last(machine, name)
-    assert (report.state, report.filled_lots, report.price) == (S.FILLED, 1, Decimal("1.09"))
+    assert (report.state, report.filled_lots, report.price) == (S.FILLED, Decimal(1), Decimal("1.09"))
     assert report.position_tickets == [ticket]
 
 

@@ -329,7 +329,7 @@ def test_close_by_nets_all_that_can_be(sides: list[tuple[int, int]]) -> None:
 
 
 def test_two_by_ticket_must_be_opposite_and_there() -> None:
-    both = {"position_ticket": 1, "by_position_ticket": 2}
+    both: dict[str, Any] = {"position_ticket": 1, "by_position_ticket": 2}
     assert netted(position(1), position(2, kind=1), **both) == [
         {"action": 10, "position": 1, "position_by": 2}
     ]
