@@ -23,6 +23,7 @@ RECONNECT_S = 5.0
 QUICK_S = (0.0, 0.5, 1.0, 1.5, 2.0)  # a bridge or broker that restarts is back within a moment
 TRIES_BEFORE_ALARM = 3  # of the slow ones
 SYNC_AFTER_MS = 30
+BURST_SYNC_MS = 200  # between two reads because of orders: a read costs as much as an order
 
 
 class Session:
@@ -52,6 +53,8 @@ class Session:
         self._tries = 0
         self._trouble = ""  # why the last try to connect failed
         self._sync_took_ms = 0.0
+        self._changed = False  # since the last sync
+        self._change_shown_ms = -BURST_SYNC_MS * 1.0
 
     def connect(self) -> bool:
         """One try. True when the terminal answers and is logged in to the configured account."""
@@ -98,14 +101,17 @@ class Session:
     def sync(self) -> None:
         """Shows account, positions and orders as the terminal has them now. Raises TerminalError."""
         began = monotonic_ms()
+        if self._changed:
+            self._changed, self._change_shown_ms = False, began
         self._account_sync.run(self.config)
         self._sync_took_ms = monotonic_ms() - began
         self.due_sync_ms = began + max(settings.ACCOUNT_SYNC_MS, 10 * self._sync_took_ms)
 
     def changed(self) -> None:
         """What changed is shown soon, but never in the way of the next order of a burst."""
+        self._changed = True
         soon = monotonic_ms() + max(SYNC_AFTER_MS, 10 * self._sync_took_ms)
-        self.due_sync_ms = min(self.due_sync_ms, soon)
+        self.due_sync_ms = min(self.due_sync_ms, max(soon, self._change_shown_ms + BURST_SYNC_MS))
 
     def status(self, status: InstanceStatus, error: str = "") -> None:
         if error and error != self._facts.last_error:
