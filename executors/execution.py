@@ -12,7 +12,7 @@ from typing import Protocol
 
 from django.conf import settings
 
-from executors import retcodes
+from executors import retcodes, sending
 from executors.breaker import Breaker
 from executors.crashpoints import reached
 from executors.endings import ending
@@ -270,11 +270,7 @@ class Execution:
 
     def _send(self, request: TradeRequest, trace: Trace) -> SendReply:
         trace.sent()
-        try:
-            reply = self.terminal.send(request)
-        except Exception as error:
-            logger.exception("order_send raised", extra={"action": "send", "magic": request.magic})
-            reply = SendReply(None, (-1, f"{type(error).__name__}: {error}"))
+        reply = sending.send(self.terminal, request)
         trace.answered()
         return reply
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from executors import retcodes
+from executors import retcodes, sending
 from executors.errors import TerminalUnavailable
 from executors.journal import Journal
 from executors.legs import LegRow
@@ -164,7 +164,7 @@ class Guard:
         if position is None or (level := self._wanted(key, position, tick)) is None:
             return False
         request = TradeRequest(action=SLTP, symbol=position.symbol, position=key[1], sl=level, tp=position.tp)
-        reply = self._terminal.send(request)
+        reply = sending.send(self._terminal, request)
         verdict = retcodes.judge(request, reply)
         if verdict.outcome is Outcome.DONE:
             self._held[key[1]] = replace(position, sl=level)

@@ -151,6 +151,7 @@ class SimVenue:
             "1.1000"
         )  # of every symbol; what is executed at the market still costs 1.1000 or 1.1002
         self.margin_mode = 2
+        self.guarded: list[tuple[int, Decimal, Decimal]] = []  # (position type, stop loss before, after)
         self.applied: list[tuple[int, int, int]] = []  # magic, ticket of what was changed, UTC ms
 
     # --- the world outside ---

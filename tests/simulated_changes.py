@@ -58,6 +58,8 @@ def _levels(venue: "SimVenue", request: TradeRequest, fault: "Fault") -> SendRep
         return _reply(POSITION_CLOSED)
     if (held.sl, held.tp) == (request.sl, request.tp):
         return _reply(NO_CHANGES)
+    if not request.magic:  # the executor's own move
+        venue.guarded.append((held.type, held.sl, request.sl))
     venue.hold(replace(held, sl=request.sl, tp=request.tp))
     return _reply(DONE)
 

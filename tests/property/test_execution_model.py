@@ -283,7 +283,7 @@ class OrderProtocol(RuleBasedStateMachine):
                 raise Killed
 
         self.number += 1
-        self._accept(make_close(self.number) if close else make_open(self.number), 60_000)
+        self._accept(self._next_signal(close=close), 60_000)
         venue.before_send = kill
         self._until_killed()
         venue.before_send = lambda request: None
@@ -304,11 +304,14 @@ class OrderProtocol(RuleBasedStateMachine):
 
         self.number += 1
         self.machine.venue.script.extend(faults)
-        self._accept(make_close(self.number) if close else make_open(self.number), 60_000)
+        self._accept(self._next_signal(close=close), 60_000)
         journal.record = kill  # type: ignore[method-assign]
         self._until_killed()
         if self.machine.running:
             journal.record = record  # type: ignore[method-assign]
+
+    def _next_signal(self, *, close: bool) -> Any:
+        return make_close(self.number) if close else make_open(self.number)
 
     def _until_killed(self) -> None:
         try:
@@ -367,7 +370,7 @@ class OrderProtocol(RuleBasedStateMachine):
     def _check_broker(self) -> None:
         """One send and one broker order a request."""
         venue = self.machine.venue
-        sent = Counter(request.magic for request in venue.sends)
+        sent = Counter(request.magic for request in venue.sends if request.magic)
         assert all(count == 1 for count in sent.values()), "a request was sent twice"
         entered = Counter(entry.magic for entry in venue.entries if entry.magic)
         assert all(count == 1 for count in entered.values()), "the broker has two orders of one request"
@@ -426,7 +429,7 @@ class OrderProtocol(RuleBasedStateMachine):
                 ttl_ms,
             ) in self.senders:  # every sender repeats what was not answered, the spool what was
                 self._accept(signal, ttl_ms)
-            self.machine.heal(limit_ms=400_000)
+            self._heal()
             self._check_healed()
             self.nothing_is_doubled_and_everything_moves_forward()
         finally:
@@ -434,6 +437,9 @@ class OrderProtocol(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
             logging.disable(logging.NOTSET)
             SETTINGS.disable()
+
+    def _heal(self) -> None:
+        self.machine.heal(limit_ms=400_000)
 
     def _check_healed(self) -> None:
         machine = self.machine
