@@ -6,19 +6,21 @@ order, report or deal once, so that an hour's run is checked in seconds.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from executors.messages import ExecutionReport
 from executors.orders import MAGIC_BASE, SETTLED, TRANSITIONS, OrderState, request_magic
 from executors.terminals.paper.check import check
-from executors.terminals.paper.oracle import Deal, Order, Records
+from executors.terminals.paper.oracle import Deal, Records
 from tests.chaos.intervals import Interval, calm
 
 SPARE = 6  # magics looked for beyond the requests that an order reports
 TRADES = (0, 1)  # deals that buy or sell
+OUT_BY = 3  # entry of two deals that close positions against each other: they net to nothing
 OWN_REASONS = (4, 5, 6)  # deals of stop loss, take profit and stop-out repeat their position's magic
+WORKING = (OrderState.PLACED, OrderState.PARTIAL)
 RESOLVE_MS = 30_000  # of a terminal that answers, until an order's outcome is known
 
 
@@ -34,6 +36,7 @@ class Evidence:
     refused: frozenset[str] = frozenset()  # signals that were refused for good
     sent: frozenset[str] | None = None  # every signal that any client ever made
     deadlines: Mapping[str, int] = field(default_factory=dict)  # by order
+    pending: frozenset[str] = frozenset()  # orders that wait at the broker for a price
     intents: Sequence[tuple[str, int, int]] = ()  # (order_id, magic, INTENT's time), from the journals
     call_ms: int = 0  # the longest that one call to the broker may take
     frozen: Mapping[str, Sequence[Interval]] = field(
@@ -66,7 +69,7 @@ class Index:
         self.orders = evidence.records.orders_by_magic()
         self.deals: dict[int, list[Deal]] = defaultdict(list)
         for deal in evidence.records.deals.values():
-            if deal.reason not in OWN_REASONS:
+            if deal.reason not in OWN_REASONS and deal.entry != OUT_BY:
                 self.deals[deal.magic].append(deal)
         self.magics = {
             order_id: [
@@ -107,12 +110,9 @@ class Index:
             found.append(f"untrue: {order_id} is FILLED with {report.filled_lots} of {report.lots} lots")
         if report.action == "open" and report.request_n and filled > report.lots:
             found.append(f"doubled: {order_id} wanted {report.lots} lots and has {filled}")
-        if report.state not in SETTLED and not _works_at_the_broker(report, self._orders_of(order_id)):
+        if report.state not in SETTLED:
             found.append(f"unsettled: {order_id} is still {report.state}")
         return found
-
-    def _orders_of(self, order_id: str) -> list[Order]:
-        return [order for magic in self.magics[order_id] for order in self.orders.get(magic, ())]
 
     def late(self) -> list[str]:
         """INTENT after the deadline, and what reached the broker later than one call after it."""
@@ -158,13 +158,6 @@ class Index:
             for login, symbol in sorted({*made, *holds})
             if made[login, symbol] != holds[login, symbol]
         ]
-
-
-def _works_at_the_broker(report: ExecutionReport, orders: Iterable[Order]) -> bool:
-    """A pending order is settled only by the market, or by whoever cancels it."""
-    return report.state in (OrderState.PLACED, OrderState.PARTIAL) and any(
-        order.state in (1, 3) and order.type > 1 for order in orders
-    )
 
 
 def _lost(evidence: Evidence) -> list[str]:
@@ -221,7 +214,8 @@ def _unresolved(evidence: Evidence) -> list[str]:
     found = []
     for order_id, reports in evidence.reports.items():
         for before, after in itertools.pairwise(reports):
-            if before.state in SETTLED:
+            waits = before.state in WORKING and order_id in evidence.pending
+            if before.state in SETTLED or waits:
                 continue
             if after.time_ms - before.time_ms <= RESOLVE_MS:
                 continue

@@ -9,9 +9,7 @@ import contextlib
 import json
 import random
 import time
-import uuid
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -19,21 +17,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from tests.chaos.history import History
+from tests.chaos.market import Market
 from tests.stack import Stack
 
 SEND_AGAIN = ("ACCEPT_UNKNOWN", "UNAVAILABLE")  # as the page's messages.js has them
 ANSWER_S = 3.0  # silence after which a signal is sent again
 LOOK_S = 0.5
 MAX_UNANSWERED = 100
-SYMBOLS = ("EURUSD", "USDJPY")
-
-
-@dataclass
-class Market:
-    """What all clients know: positions that opens have left, for closes by ticket."""
-
-    terminals: tuple[str, ...]
-    tickets: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=200))
 
 
 @dataclass
@@ -76,7 +66,7 @@ class Client:
                         due + self._pause_s, now - 1.0
                     )  # a moment's delay is made up for, not a minute's
                     if len(self.waiting) < MAX_UNANSWERED:
-                        self._place(self._wish())
+                        self.place(self._market.wish(self._random))
                 for waiting in [item for item in self.waiting.values() if now - item.tried >= ANSWER_S]:
                     self._try(waiting)
         finally:
@@ -90,38 +80,9 @@ class Client:
     def send(self, waiting: Waiting) -> None:
         raise NotImplementedError
 
-    # --- wishes ---
-
-    def _wish(self) -> dict[str, Any]:
-        draw = self._random.random()
-        signal: dict[str, Any] = {
-            "signal_id": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
-            "targets": {"terminals": self._random.sample(self._market.terminals, self._width())},
-        }
-        if draw < 0.70:
-            return signal | {
-                "action": "open",
-                "symbol": self._random.choice(SYMBOLS),
-                "side": self._random.choice(["buy", "sell"]),
-                "order_type": "market",
-                "lots": self._random.choice([0.1, 0.2, 0.3]),
-            }
-        if draw < 0.80 and self._market.tickets:
-            terminal_id, ticket = self._market.tickets.popleft()
-            targets = {"terminals": [terminal_id]}
-            return signal | {"action": "close", "position_ticket": ticket, "targets": targets}
-        if draw < 0.97:
-            return signal | {"action": "close", "symbol": self._random.choice(SYMBOLS)}
-        return signal | {"action": "close", "all": True}
-
-    def _width(self) -> int:
-        """Terminals of one signal: mostly one, sometimes all of them."""
-        draw = self._random.random()
-        return 1 if draw < 0.83 else 3 if draw < 0.98 else len(self._market.terminals)
-
     # --- sending and answers ---
 
-    def _place(self, body: dict[str, Any]) -> None:
+    def place(self, body: dict[str, Any]) -> None:
         signal_id = body["signal_id"]
         self.sent.add(signal_id)
         self.waiting[signal_id] = waiting = Waiting(body, time.monotonic())
@@ -161,10 +122,7 @@ class Client:
         self._history.write("fail", self.name, "refused", signal_id=signal_id, code=code, message=message)
 
     def on_report(self, report: dict[str, Any]) -> None:
-        if report["state"] == "FILLED" and report["action"] == "open":
-            self._market.tickets.extend(
-                (report["terminal_id"], ticket) for ticket in report["position_tickets"]
-            )
+        self._market.on_report(report)
 
 
 class RestClient(Client):

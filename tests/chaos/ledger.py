@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from executors.messages import ExecutionReport, Leg
+from executors.messages import ExecutionReport, Leg, OpenSignal
 from executors.orders import SETTLED
 from executors.terminals.paper.oracle import from_directory
 from tests.chaos.checker import Evidence, violations
@@ -24,10 +24,11 @@ class Claims:
     orders: dict[str, ExecutionReport] = field(default_factory=dict)  # the newest report of each
     reports: dict[str, list[ExecutionReport]] = field(default_factory=dict)  # RTRS, by order
     deadlines: dict[str, int] = field(default_factory=dict)  # by order
+    pending: set[str] = field(default_factory=set)  # orders that wait at the broker for a price
 
     def read(self) -> "Claims":
         with self.stack.state() as client:
-            self.orders, self.deadlines = {}, {}
+            self.orders, self.deadlines, self.pending = {}, {}, set()
             signal_ids = client.zrange(keys.SIGNALS, 0, -1)
             for start in range(0, len(signal_ids), PAGE):
                 pipe = client.pipeline(transaction=False)
@@ -36,9 +37,12 @@ class Claims:
                 order_ids = [order_id for text in pipe.execute() for order_id in json.loads(text or "[]")]
                 for order_id in order_ids:
                     pipe.hmget(keys.order(order_id), ["report", "leg"])
-                for order_id, (report, leg) in zip(order_ids, pipe.execute(), strict=True):
+                for order_id, (report, text) in zip(order_ids, pipe.execute(), strict=True):
                     self.orders[order_id] = ExecutionReport.model_validate_json(report)
-                    self.deadlines[order_id] = Leg.model_validate_json(leg).deadline_ms
+                    leg = Leg.model_validate_json(text)
+                    self.deadlines[order_id] = leg.deadline_ms
+                    if isinstance(leg.signal, OpenSignal) and leg.signal.pending:
+                        self.pending.add(order_id)
             self.reports = defaultdict(list)
             after = "-"
             while page := client.xrange(keys.REPORTS, min=after, count=PAGE):

@@ -6,28 +6,33 @@ files are kept.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import redis
 
 from bench.figures import percentile
 from executors.orders import OrderState
 from executors.terminals.paper.oracle import from_directory
 from tests.chaos import desk
 from tests.chaos.checker import Evidence, violations
-from tests.chaos.clients import Client, Market, RestClient, SocketClient
+from tests.chaos.clients import Client, RestClient, SocketClient
 from tests.chaos.history import History
 from tests.chaos.ledger import Claims, ordered
+from tests.chaos.market import Market, last_wish
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.schedule import schedule
 from tests.stack import Stack
@@ -97,7 +102,7 @@ async def _run(stack: Stack, history: History) -> tuple[Evidence, list[str], str
         for number in range(CLIENTS)
         for kind in ((SocketClient, RestClient)[number % 2],)
     ]
-    watching = asyncio.ensure_future(nemesis.watch())
+    watching = [asyncio.ensure_future(item) for item in (nemesis.watch(), _read_prices(market, stack))]
     stop_at = time.monotonic() + LENGTH_S
     sending = [asyncio.ensure_future(client.run(stop_at)) for client in clients]
     claims = Claims(stack)
@@ -106,25 +111,39 @@ async def _run(stack: Stack, history: History) -> tuple[Evidence, list[str], str
         await asyncio.sleep(max(0.0, stop_at - time.monotonic()))
         await nemesis.quieten()
         history.write("info", "test", "all faults are over")
-        until = time.monotonic() + HEAL_S
-        while time.monotonic() < until:
-            await asyncio.sleep(2)
-            if not any(client.waiting for client in clients):
-                await asyncio.to_thread(claims.read)
-                if not claims.unsettled:
-                    break
+        await _settled(clients, claims, lambda: all(name in claims.pending for name in claims.unsettled))
+        clients[0].place(last_wish(desk.TERMINALS, random.Random(SEED)))
+        await _settled(clients, claims, lambda: not claims.unsettled)
         await asyncio.sleep(2)  # positions are shown as they are now
         await asyncio.to_thread(claims.read)
     finally:
-        for task in (watching, *sending):
+        for task in (*watching, *sending):
             task.cancel()
-        endings = await asyncio.gather(watching, *sending, return_exceptions=True)
+        endings = await asyncio.gather(*watching, *sending, return_exceptions=True)
     for ending in endings:
         if isinstance(ending, Exception):
             raise ending
     assert nemesis.missed == [], f"not restarted: {nemesis.missed}"
     waiting = [signal_id for client in clients for signal_id in client.waiting]
     return _evidence(stack, claims, clients, nemesis), waiting, _summary(claims, clients, nemesis)
+
+
+async def _settled(clients: list[Client], claims: Claims, enough: Callable[[], bool]) -> None:
+    """Returns when it is, or after HEAL_S: then the checker says what is not."""
+    until = time.monotonic() + HEAL_S
+    while time.monotonic() < until:
+        await asyncio.sleep(2)
+        if not any(client.waiting for client in clients):
+            await asyncio.to_thread(claims.read)
+            if enough():
+                return
+
+
+async def _read_prices(market: Market, stack: Stack) -> None:
+    while True:
+        with contextlib.suppress(redis.RedisError):  # the tick Valkey is killed, too
+            await asyncio.to_thread(market.read, stack)
+        await asyncio.sleep(2)
 
 
 def _evidence(stack: Stack, claims: Claims, clients: list[Client], nemesis: Nemesis) -> Evidence:
@@ -140,6 +159,7 @@ def _evidence(stack: Stack, claims: Claims, clients: list[Client], nemesis: Neme
         refused=frozenset(signal_id for client in clients for signal_id in client.refused),
         sent=frozenset(signal_id for client in clients for signal_id in client.sent),
         deadlines=claims.deadlines,
+        pending=frozenset(claims.pending),
         intents=[row for name in desk.TERMINALS for row in _intents(stack, name)],
         call_ms=CALL_MS,
         frozen=nemesis.frozen,
