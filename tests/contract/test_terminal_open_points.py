@@ -48,6 +48,7 @@ limit_improves = false
 history_by = "setup"
 history_inclusive = false
 profit_with_swap = false
+margin_at = "current"
 request_ids = "random"
 commission_on = "in"
 stop_out_comment = "stop out at {{level:.1f}}%"
@@ -242,6 +243,17 @@ def test_o14_stop_outs_and_expiries_have_the_brokers_words(desk_at: Opener) -> N
     desk.broker.oracle.call("advance_clock", 61_000)
     eventually(lambda: bool(mt5.history_orders_get(ticket=order)), "the expiry")
     assert mt5.history_orders_get(ticket=order)[0].comment == "expired"
+
+
+def test_o15_margin_at_the_opening_or_the_current_price(desk_at: Opener) -> None:
+    def margins(desk: Desk) -> tuple[float, float]:
+        desk.price(1.10000, 1.10010)
+        desk.deal(1, 1.0)
+        first = mt5.account_info().margin
+        desk.price(1.12000, 1.12010)
+        return float(first), float(mt5.account_info().margin)
+
+    assert both(desk_at, margins) == ((1100.0, 1100.0), (1100.1, 1120.1))
 
 
 def test_o20_a_contract_begins_and_ends(desk_at: Opener) -> None:

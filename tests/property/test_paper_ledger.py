@@ -47,6 +47,7 @@ CONFIGURATION: dict[str, Any] = {
     "personalities": {
         key: {
             "server": f"{key}-Test", "company": key, "currency": "USD", "leverage": 100, "margin_mode": mode,
+            **({"margin_at": "current", "limit_improves": False, "commission_on": "in"} if key == "other" else {}),
             "symbols": ["EURUSD", "USDJPY", "EURUSD.thin", "EURUSD.again"],
             "all": {"exemode": 2, "filling": 7},
             "only": {
@@ -54,7 +55,7 @@ CONFIGURATION: dict[str, Any] = {
                 "EURUSD.again": {"like": "EURUSD", "swap_mode": 7},
             },
         }
-        for key, mode in (("netting", 0), ("exchange", 1), ("hedging", 2))
+        for key, mode in (("netting", 0), ("exchange", 1), ("hedging", 2), ("other", 2))
     },
 }  # fmt: skip
 SYMBOLS = st.sampled_from(["EURUSD", "EURUSD", "USDJPY", "EURUSD.thin", "EURUSD.again", "NONE"])
@@ -305,7 +306,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(max(120, SEQUENCES))
-@pytest.mark.parametrize("personality", ["hedging", "netting", "exchange"])
+@pytest.mark.parametrize("personality", ["hedging", "netting", "exchange", "other"])
 def test_random_sequences_keep_the_ledger_sound(personality: str, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = personalities.parse(CONFIGURATION)
     monkeypatch.setattr(personalities, "load", lambda directory: configuration)

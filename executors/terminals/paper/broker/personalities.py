@@ -150,6 +150,7 @@ class Personality:
     history_by: str = "done"
     history_inclusive: bool = True
     profit_with_swap: bool = True
+    margin_at: str = "open"
     request_ids: str = "counter"
     remove_when_closed: bool = True
     commission_on: str = "both"
@@ -167,6 +168,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "reversed_range": ("empty", "none"),
     "history_by": ("done", "setup"),
     "request_ids": ("counter", "random"),
+    "margin_at": ("open", "current"),
     "commission_on": ("both", "in"),
 }
 

@@ -279,8 +279,19 @@ class State:
         for symbol in {*book.by_symbol, *(order.symbol for order in book.orders.values())}:
             self.settle(book, symbol)
 
+    def reprice(self, desk: Desk) -> None:
+        """Margins of a symbol's positions at their current prices, for brokers who count so."""
+        for book, position in desk.positions.values():
+            self._expose(book, position)
+        for book in {id(book): book for book, _ in desk.positions.values()}.values():
+            self.settle(book, desk.instrument.name)
+
     def _expose(self, book: Book, position: Position) -> None:
-        part = self.part_of(book, position.symbol, position.type, position.volume, position.price_open)
+        price = position.price_open
+        desk = book.house.desks.get(position.symbol)
+        if book.house.personality.margin_at == "current" and desk is not None and desk.quote.bid:
+            price = desk.quote.bid if position.type == 0 else desk.quote.ask
+        part = self.part_of(book, position.symbol, position.type, position.volume, price)
         book.exposures.setdefault(position.symbol, Exposure()).put(position.ticket, part)
         book.profits[position.ticket] = self.floating(book, position)
 

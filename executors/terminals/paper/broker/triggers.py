@@ -31,6 +31,8 @@ class Triggers:
             if not self._watch_position(book, desk, position, at_ms):
                 book.profits[position.ticket] = self.state.floating(book, position)
             touched[book.account.login] = book
+        if desk.house.personality.margin_at == "current":
+            self.state.reprice(desk)
         for book in touched.values():
             if book.margin > 0:
                 self._watch_margin(book, at_ms)
