@@ -65,7 +65,7 @@ class EveryAction(OrderProtocol):
         more = {"trailing": TRAILING} if trailing else {}
         self._send(make_open(self.number, "EURUSD", "0.3", side=side, **more), 60_000, [], ["udp"])
 
-    @precondition(lambda self: self.number)
+    @precondition(lambda self: self.number > 0)
     @rule(
         change=st.sampled_from(CHANGES),
         by=st.sampled_from(["opened_by", "opened_by", "symbol", "all"]),
@@ -85,11 +85,11 @@ class EveryAction(OrderProtocol):
         priced = any(fields.get(name) for name in ("price", "stop_loss", "take_profit"))
         if action == "close_by" or (by == "all" and action == "modify" and priced):
             by = "symbol"
-        selector: dict[str, Any] = {
-            "opened_by": lambda: data.draw(st.integers(max(1, self.number - 6), self.number)),
-            "symbol": lambda: data.draw(SYMBOLS),
-            "all": lambda: True,
-        }[by]()  # fmt: skip
+        selector: Any = True
+        if by == "opened_by":
+            selector = data.draw(st.integers(max(1, self.number - 6), self.number))
+        elif by == "symbol":
+            selector = data.draw(SYMBOLS)
         self.number += 1
         self._send(make(self.number, action, **{by: selector}, **fields), 60_000, faults, paths)
 
@@ -109,13 +109,13 @@ class EveryAction(OrderProtocol):
 
     # --- the market ---
 
-    @precondition(lambda self: working(self.machine.venue))
+    @precondition(lambda self: bool(working(self.machine.venue)))
     @rule(data=st.data(), part=st.booleans())
     def a_price_comes(self, data: st.DataObject, *, part: bool) -> None:
         order = data.draw(st.sampled_from(working(self.machine.venue)))
         trigger(self.machine.venue, order.ticket, Decimal("0.1") if part else None)
 
-    @precondition(lambda self: working(self.machine.venue))
+    @precondition(lambda self: bool(working(self.machine.venue)))
     @rule(data=st.data(), state=st.sampled_from([2, 5, 6]))
     def the_broker_ends_one(self, data: st.DataObject, state: int) -> None:
         order = data.draw(st.sampled_from(working(self.machine.venue)))
