@@ -18,7 +18,7 @@ from tests.property.test_execution_model import FAULTS, PATHS, PHASES, STEPS, SY
 from tests.simulated import Fault, make, make_open
 from tests.simulated_changes import end, trigger, working
 
-EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "25"))
 S = OrderState
 IN_TIME_MS = 12_000  # a change that comes about later than that may be called NOT_EXECUTED by then
 TRAILING = {"distance": "0.0020", "step": "0.0005"}
