@@ -15,6 +15,8 @@ import { attachKeyboard } from "./panels/keyboard.js";
 import { attachNotices } from "./panels/notices.js";
 import { attachFills, attachOrders } from "./panels/orders.js";
 import { attachOrderTicket } from "./panels/order-ticket.js";
+import { attachPendingDialog, attachPositionDialog } from "./panels/edit-dialogs.js";
+import { attachPending } from "./panels/pending.js";
 import { attachPositions } from "./panels/positions.js";
 import { attachSymbolPicker } from "./panels/symbol-picker.js";
 import { attachTerminals } from "./panels/terminals.js";
@@ -70,7 +72,8 @@ attachTopBar({ store, latencies: orders.latencies });
 attachChartView({ store, chart, container });
 attachFillMarkers(chart, store);
 attachPositionLines(chart, store);
-attachPositions({ store, actions, ...dock });
+attachPositions({ store, actions, edit: attachPositionDialog({ store, actions }).show, ...dock });
+attachPending({ store, actions, edit: attachPendingDialog({ store, actions }).show, ...dock });
 attachOrders({ store, ...dock });
 attachFills({ store, showTrace: attachTraceView({ store, clock: orders.clock }).show, ...dock });
 attachTracing({ store, clock: orders.clock, send: (message) => orders.send(message) });
@@ -87,6 +90,7 @@ attachKeyboard({
     2: () => dock.show(1, true),
     3: () => dock.show(2, true),
     4: () => dock.show(3, true),
+    5: () => dock.show(4, true),
   },
   leave: () => {
     picker.leave();

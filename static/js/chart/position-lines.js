@@ -1,19 +1,20 @@
 // @ts-check
 // Open positions on the chart: a line at the price of each (near ones joined), with lots and live profit; dashed lines
-// for stop loss and take profit. A series primitive: drawn with the chart, detached with it.
-import { lots, price, signed } from "../format.js";
+// for stop loss and take profit, and for pending orders. A series primitive: drawn with the chart, detached with it.
+import { lots, price, signed, stateName } from "../format.js";
 import { onceAFrame } from "../panels/dom.js";
-import { openPositions } from "../selectors.js";
+import { openPositions, pendingOrders } from "../selectors.js";
 import { lineGroups, spreadLabels } from "./line-groups.js";
 
 /**
+ * @import {PendingOrder} from "../messages.js"
  * @import {Store} from "../store.js"
  * @import {Held, LineGroup} from "./line-groups.js"
  * @import {PriceChart} from "./price-chart.js"
  * @import {CanvasRenderingTarget2D} from "fancy-canvas"
  * @import {ISeriesPrimitive, SeriesAttachedParameter, Time} from "../../vendor/lightweight-charts.mjs"
  *
- * @typedef {{price: number, name: "SL" | "TP"}} Bracket
+ * @typedef {{price: number, name: string, tone: "up" | "down"}} Bracket
  */
 
 const LABEL = 18;
@@ -27,6 +28,7 @@ export function attachPositionLines(chart, store) {
   const frame = onceAFrame(() => lines.show(heldOf(store), bracketsOf(store), store.symbols.get(store.symbol)?.digits ?? 5));
   const ends = [
     store.positionsChanged.subscribe(frame.ask),
+    store.pendingChanged.subscribe(frame.ask),
     store.terminalsChanged.subscribe(frame.ask),
     chart.replaced.subscribe(frame.ask),
   ];
@@ -53,10 +55,28 @@ function bracketsOf(store) {
   /** @type {Map<string, Bracket>} */
   const found = new Map();
   for (const position of openPositions(store, { symbol: store.symbol })) {
-    if (position.stop_loss) found.set(`SL${position.stop_loss}`, { price: position.stop_loss, name: "SL" });
-    if (position.take_profit) found.set(`TP${position.take_profit}`, { price: position.take_profit, name: "TP" });
+    addStops(found, position);
+  }
+  /** @type {Map<string, PendingOrder[]>} */
+  const alike = new Map();
+  for (const order of pendingOrders(store, { symbol: store.symbol })) {
+    const key = `${order.order_type}${order.price}`;
+    alike.set(key, [...(alike.get(key) ?? []), order]);
+    addStops(found, order);
+  }
+  for (const [key, [first, ...others]] of alike) {
+    if (!first) continue;
+    const sum = others.reduce((total, order) => total + order.lots, first.lots);
+    const name = `${stateName(first.order_type)} ${lots(sum)}${others.length ? ` on ${others.length + 1}` : ""}`;
+    found.set(key, { price: first.price, name, tone: first.order_type.startsWith("buy") ? "up" : "down" });
   }
   return [...found.values()];
+}
+
+/** @param {Map<string, Bracket>} found @param {{stop_loss?: number | null, take_profit?: number | null}} levels */
+function addStops(found, { stop_loss: sl, take_profit: tp }) {
+  if (sl) found.set(`SL${sl}`, { price: sl, name: "SL", tone: "down" });
+  if (tp) found.set(`TP${tp}`, { price: tp, name: "TP", tone: "up" });
 }
 
 /** @implements {ISeriesPrimitive<Time>} */
@@ -97,7 +117,7 @@ class PositionLines {
 
   /** @param {Held[]} held @param {Bracket[]} brackets @param {number} digits */
   show(held, brackets, digits) {
-    if (!held.length && !this.#held.length) return;
+    if (!held.length && !brackets.length && !this.#held.length && !this.#brackets.length) return;
     this.#held = held;
     this.#brackets = brackets;
     this.#digits = digits;
@@ -106,7 +126,7 @@ class PositionLines {
 
   /** @param {CanvasRenderingTarget2D} target */
   #draw(target) {
-    if (!this.#held.length) return;
+    if (!this.#held.length && !this.#brackets.length) return;
     const { series, colors } = this.#chart;
     target.useMediaCoordinateSpace(({ context, mediaSize }) => {
       context.font = `600 11px ${colors.font}`;
@@ -174,18 +194,18 @@ class PositionLines {
   }
 
   /** @param {CanvasRenderingContext2D} context @param {number} width @param {number} y @param {Bracket} bracket */
-  #bracket(context, width, y, { name, price: at }) {
+  #bracket(context, width, y, { name, price: at, tone }) {
     const { colors } = this.#chart;
     const text = `${name} ${price(at, this.#digits)}`;
     const left = width - context.measureText(text).width - 14;
-    context.strokeStyle = name === "SL" ? colors.down : colors.up;
+    context.strokeStyle = tone === "down" ? colors.down : colors.up;
     context.lineWidth = 1;
     context.setLineDash([5, 4]);
     context.beginPath();
     context.moveTo(0, Math.round(y) + 0.5);
     context.lineTo(left - 6, Math.round(y) + 0.5);
     context.stroke();
-    context.fillStyle = name === "SL" ? colors.down : colors.up;
+    context.fillStyle = tone === "down" ? colors.down : colors.up;
     context.fillText(text, left, y);
   }
 }

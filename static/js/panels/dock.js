@@ -7,7 +7,7 @@ import { el, find, listening, onceAFrame, setAttribute } from "./dom.js";
 /** @import {Store} from "../store.js" */
 
 const HEIGHT = "tradedist.dock";
-const TABS = ["positions", "orders", "fills", "terminals"];
+const TABS = ["positions", "pending", "orders", "fills", "terminals"];
 
 /** @param {{store: Store, storage: Pick<Storage, "getItem" | "setItem">}} parts */
 export function attachDock({ store, storage }) {

@@ -10,6 +10,10 @@ import { terminalLabel } from "../selectors.js";
  * @import {Toast} from "./toasts.js"
  */
 
+const DONE = /** @type {Record<string, string>} */ ({
+  close: "Nothing to close", modify: "Changed", cancel: "Cancelled", protect: "Protected", close_by: "Closed by each other",
+});
+
 /** @param {Store} store @param {(toast: Toast) => void} say */
 export function attachNotices(store, say) {
   /** @param {Order} order */
@@ -27,7 +31,11 @@ export function attachNotices(store, say) {
         text: report.message,
       });
     }
-    if (store.sent.has(id) && orders.every((order) => SETTLED.has(order.state))) sayOutcome(id, orders);
+    if (!store.sent.has(id)) return;
+    if (orders.every((order) => order.state === "PLACED" && order.report.action === "open")) {
+      say({ key: `${id} placed`, tone: "good", title: `Placed: ${wordsOf(order(orders, report.order_id))} on ${count(orders.length, "terminal")}`, text: "It waits at the broker." });
+    }
+    if (orders.every((order) => SETTLED.has(order.state))) sayOutcome(id, orders);
   }
 
   /** @param {string} id @param {Order[]} orders */
@@ -46,14 +54,14 @@ export function attachNotices(store, say) {
       title: first
         ? `${first.report.action === "close" ? "Closed" : first.report.side === "sell" ? "Sold" : "Bought"} ${lots(sum)}${
           symbols.size === 1 ? ` ${[...symbols][0]}` : ""} on ${count(filled.length, "terminal")}`
-        : "Nothing to close",
-      text: symbols.size === 1 && first?.report.symbol ? `Mean price ${price(volume / sum, digits)}` : first ? "" : "The positions were closed already.",
+        : DONE[done[0]?.report.action ?? "close"] ?? "Done",
+      text: symbols.size === 1 && first?.report.symbol ? `Mean price ${price(volume / sum, digits)}` : first ? "" : withoutDone(done[0]?.report.message ?? ""),
     });
   }
 
   /** @param {Sent} sent */
   function onRefused({ signal, code, message }) {
-    const what = signal.action === "open" ? `${signal.side} ${lots(signal.lots)} ${signal.symbol}` : "close";
+    const what = signal.action === "open" ? `${signal.side} ${lots(signal.lots)} ${signal.symbol}` : signal.action.replace("_", " ");
     say({ key: `${signal.signal_id} refused`, tone: "bad", title: `Refused: ${what}`, code, text: message });
   }
 
@@ -78,6 +86,9 @@ const order = (orders, id) => /** @type {Order} */ (orders.find((candidate) => c
 
 /** @param {Order} order */
 function wordsOf({ report }) {
-  if (report.action === "close") return report.symbol ? `close ${report.symbol}` : "close";
+  if (report.action !== "open") return `${report.action.replace("_", " ")} ${report.symbol}`.trim();
   return `${report.side ?? "open"} ${lots(report.lots)} ${report.symbol}`;
 }
+
+/** The title says it already. @param {string} text */
+const withoutDone = (text) => (text === "Done." ? "" : text);

@@ -2,6 +2,7 @@
 // The order ticket: side with live prices, lots, stop loss, take profit, terminals, send. A viewer finds a sentence
 // in its place. Nothing is sent but by the send button, Ctrl+Enter, or a side button when "one click" is on.
 import { digitsOf, lots, price, points, splitPrice, typedNumber } from "../format.js";
+import { EXPIRIES, expiresMs } from "../order-rules.js";
 import { whyNoTrading } from "../selectors.js";
 import { checkTicket, distances, sendLabel, stepped } from "../ticket-rules.js";
 import { el, find, listening, onceAFrame, setAttribute, setText } from "./dom.js";
@@ -9,7 +10,7 @@ import { attachTargets } from "./targets.js";
 
 /**
  * @import {Actions} from "../actions.js"
- * @import {Side, SymbolInfo, Tick} from "../messages.js"
+ * @import {OrderType, Side, SymbolInfo, Tick} from "../messages.js"
  * @import {Store} from "../store.js"
  */
 
@@ -23,6 +24,19 @@ export function attachOrderTicket({ store, actions, storage }) {
   const lotsInput = find("#ticket-lots", HTMLInputElement);
   const slInput = find("#ticket-sl", HTMLInputElement);
   const tpInput = find("#ticket-tp", HTMLInputElement);
+  const typeSelect = find("#ticket-type", HTMLSelectElement);
+  const pending = find("#ticket-pending", HTMLElement);
+  const priceInput = find("#ticket-price", HTMLInputElement);
+  const limitInput = find("#ticket-limit", HTMLInputElement);
+  const limitRow = find("#ticket-limit-row", HTMLElement);
+  const expirySelect = find("#ticket-expiry", HTMLSelectElement);
+  const protection = {
+    trailing: find("#ticket-trailing", HTMLInputElement), step: find("#ticket-trailing-step", HTMLInputElement),
+    trigger: find("#ticket-even", HTMLInputElement), offset: find("#ticket-even-offset", HTMLInputElement),
+  };
+  const pointInputs = new Set(Object.values(protection));
+  const fields = { lots: lotsInput, price: priceInput, limit: limitInput, sl: slInput, tp: tpInput, ...protection };
+  expirySelect.replaceChildren(...EXPIRIES.map(([name, label]) => el("option", { value: name }, label)));
   const hint = find("#ticket-hint", HTMLElement);
   const distanceText = find("#ticket-distances", HTMLElement);
   const send = find("#ticket-send", HTMLButtonElement);
@@ -39,9 +53,15 @@ export function attachOrderTicket({ store, actions, storage }) {
   const info = () => store.symbols.get(store.symbol);
   const tick = () => store.ticks.get(store.symbol);
 
+  const orderType = () => /** @type {OrderType} */ (typeSelect.value);
+
   /** @param {SymbolInfo} symbol */
   const check = (symbol) => checkTicket({
     side, lots: lotsInput.value, stopLoss: slInput.value, takeProfit: tpInput.value, terminals: targets.chosen(),
+    orderType: orderType(), price: priceInput.value, limitPrice: limitInput.value,
+    protection: {
+      trailing: protection.trailing.value, step: protection.step.value, trigger: protection.trigger.value, offset: protection.offset.value,
+    },
   }, symbol, tick());
 
   function draw() {
@@ -57,19 +77,19 @@ export function attachOrderTicket({ store, actions, storage }) {
     setText(spread, now ? String(points(now.ask, now.bid, symbol.point)) : "–");
     for (const [name, button] of Object.entries(sides)) setAttribute(button, "aria-checked", String(side === name));
     const checked = check(symbol);
-    setAttribute(lotsInput, "aria-invalid", String(checked.field === "lots"));
-    setAttribute(slInput, "aria-invalid", String(checked.field === "sl"));
-    setAttribute(tpInput, "aria-invalid", String(checked.field === "tp"));
+    pending.hidden = orderType() === "market";
+    limitRow.hidden = orderType() !== "stop_limit";
+    for (const [name, input] of Object.entries(fields)) setAttribute(input, "aria-invalid", String(checked.field === name));
     setText(distanceText, distances(checked, side, symbol, now));
     setText(hint, checked.problem || hintOf());
-    setText(send, sendLabel(side, checked.lots, store.symbol, targets.chosen().length));
+    setText(send, sendLabel(side, checked.lots, store.symbol, targets.chosen().length, orderType()));
     setAttribute(send, "data-side", side);
     send.disabled = side === null || checked.problem !== "";
   }
 
   function hintOf() {
     if (store.connection === "live") return "";
-    return side ? "Not connected: the order goes out when the connection is back, within its 5 seconds." : "";
+    return side ? "Not connected: the order goes out when the connection is back, within its time to live." : "";
   }
 
   /** @param {Side | null} chosen */
@@ -87,13 +107,16 @@ export function attachOrderTicket({ store, actions, storage }) {
     sentAt = now;
     actions.open({
       symbol: store.symbol, side, lots: checked.lots, stopLoss: checked.stopLoss, takeProfit: checked.takeProfit,
-      terminals: targets.chosen(),
+      terminals: targets.chosen(), orderType: orderType(), price: checked.price, limitPrice: checked.limitPrice,
+      expiresMs: orderType() === "market" ? null : expiresMs(expirySelect.value, Date.now()),
+      trailing: checked.trailing, breakEven: checked.breakEven,
     });
   }
 
   /** A field's step and the value its first step starts from. @param {HTMLInputElement} input @param {SymbolInfo} symbol */
   function stepOf(input, symbol) {
     if (input === lotsInput) return { step: symbol.volume_step, least: symbol.volume_min };
+    if (pointInputs.has(input)) return { step: 10, least: 10 };
     return { step: symbol.point * 10, least: symbol.point };
   }
 
@@ -104,6 +127,10 @@ export function attachOrderTicket({ store, actions, storage }) {
     if (!symbol) return;
     const { step: size, least } = stepOf(input, symbol);
     let from = typedNumber(input.value);
+    if (pointInputs.has(input)) {
+      input.value = String(stepped(from === null || Number.isNaN(from) ? 0 : from, size, direction, least));
+      return draw();
+    }
     if (input !== lotsInput && (from === null || Number.isNaN(from))) {
       if (!now) return;
       from = startOf(input, now, symbol);
@@ -113,8 +140,18 @@ export function attachOrderTicket({ store, actions, storage }) {
     draw();
   }
 
-  /** An empty stop loss or take profit starts 200 points from the market, on its side. @param {HTMLInputElement} input @param {Tick} now @param {SymbolInfo} symbol */
+  /**
+   * An empty stop loss or take profit starts 200 points from the market (or a pending order's price), on its side; an
+   * empty price 100 points.
+   * @param {HTMLInputElement} input @param {Tick} now @param {SymbolInfo} symbol
+   */
   function startOf(input, now, symbol) {
+    const market = side === "sell" ? now.bid : now.ask;
+    if (input === priceInput) return market + ((orderType() === "limit") === (side !== "sell") ? -100 : 100) * symbol.point;
+    const entry = typedNumber(priceInput.value);
+    const from = orderType() === "market" || !entry ? market : entry;
+    if (input === limitInput) return from + (side === "sell" ? 50 : -50) * symbol.point;
+    if (orderType() !== "market") return from + ((input === slInput) === (side !== "sell") ? -200 : 200) * symbol.point;
     const below = (input === slInput) === (side !== "sell");
     return (side === "sell" ? now.ask : now.bid) + (below ? -200 : 200) * symbol.point;
   }
@@ -167,7 +204,7 @@ export function attachOrderTicket({ store, actions, storage }) {
     store.ticked.subscribe((symbol) => symbol === store.symbol && frame.ask()),
     store.selectionChanged.subscribe(() => {
       side = null;
-      slInput.value = tpInput.value = "";
+      for (const input of [slInput, tpInput, priceInput, limitInput]) input.value = "";
       frame.ask();
     }),
     store.symbolsChanged.subscribe(frame.ask),

@@ -26,12 +26,12 @@ function badgeOf(state) {
 
 /** @param {{action: string, side?: string | null}} about */
 function wordOf({ action, side }) {
-  if (action === "close") return "Close";
+  if (action !== "open") return stateName(action);
   return side === "sell" ? "Sell" : "Buy";
 }
 
 /** @param {{action: string, side?: string | null}} about */
-const toneOf = ({ action, side }) => (action === "close" ? "" : side === "sell" ? "down" : "up");
+const toneOf = ({ action, side }) => (action !== "open" ? "" : side === "sell" ? "down" : "up");
 
 /** @param {{store: Store, filter: () => string, filterChanged: (listener: () => void) => () => void}} parts */
 export function attachOrders({ store, filter, filterChanged }) {
@@ -74,7 +74,7 @@ export function attachOrders({ store, filter, filterChanged }) {
     fillCell(cells["time"], moment(accepted_ms, Date.now()));
     fillCell(cells["terminal"], terminalLabel(store, report.terminal_id));
     fillCell(cells["what"], wordOf(report), toneOf(report));
-    fillCell(cells["symbol"], report.symbol || "all");
+    fillCell(cells["symbol"], report.symbol || (report.action === "close" ? "all" : "–"));
     fillCell(cells["lots"], report.lots ? lots(report.lots) : "–");
     fillCell(cells["filled"], report.filled_lots ? lots(report.filled_lots) : "–");
     fillCell(cells["price"], price(report.symbol ? report.price : null, digits));
@@ -92,7 +92,7 @@ export function attachOrders({ store, filter, filterChanged }) {
     fillCell(cells["time"], moment(created_ms, Date.now()));
     fillCell(cells["terminal"], terminals.length === 1 ? terminalLabel(store, terminals[0] ?? "") : count(terminals.length, "terminal"));
     fillCell(cells["what"], wordOf({ action: signal.action, side: open?.side }), toneOf({ action: signal.action, side: open?.side }));
-    fillCell(cells["symbol"], signal.symbol ?? "all");
+    fillCell(cells["symbol"], signal.symbol ?? (signal.action === "close" ? "all" : "–"));
     fillCell(cells["lots"], open ? lots(open.lots) : "–");
     for (const name of ["filled", "price", "own", "broker"]) fillCell(cells[name], "–");
     fillState(row, state, code, message);

@@ -9,13 +9,16 @@ import { KeyedNodes, el, fillCell, find, listening, onceAFrame, setText, tableRo
  * @import {Actions} from "../actions.js"
  * @import {Position} from "../messages.js"
  * @import {Store} from "../store.js"
- * @typedef {{node: HTMLTableRowElement, cells: Record<string, HTMLTableCellElement>, button: HTMLButtonElement}} Row
+ * @typedef {{node: HTMLTableRowElement, cells: Record<string, HTMLTableCellElement>, button: HTMLButtonElement, edit: HTMLButtonElement}} Row
  */
 
 const COLUMNS = ["terminal", "symbol", "side", "lots.r", "open.r", "now.r", "sl.r", "tp.r", "swap.r", "profit.r", "opened", "ticket.r", "close.act"];
 
-/** @param {{store: Store, actions: Actions, filter: () => string, filterChanged: (listener: () => void) => () => void}} parts */
-export function attachPositions({ store, actions, filter, filterChanged }) {
+/**
+ * @param {{store: Store, actions: Actions, edit: (position: Position) => void, filter: () => string,
+ *   filterChanged: (listener: () => void) => () => void}} parts
+ */
+export function attachPositions({ store, actions, edit: editPosition, filter, filterChanged }) {
   const root = find("#panel-positions", HTMLElement);
   const body = find("tbody", HTMLElement, root);
   const empty = find("[data-empty]", HTMLElement, root);
@@ -38,7 +41,14 @@ export function attachPositions({ store, actions, filter, filterChanged }) {
     button.className = "row-close";
     button.dataset["testid"] = "position-close";
     button.dataset["key"] = key;
-    return { ...row, button };
+    const edit = document.createElement("button");
+    edit.type = "button";
+    edit.className = "row-edit";
+    edit.textContent = "Edit";
+    edit.dataset["testid"] = "position-edit";
+    edit.dataset["edit"] = key;
+    edit.setAttribute("aria-haspopup", "dialog");
+    return { ...row, button, edit };
   }
 
   /** @type {KeyedNodes<Position, Row>} */
@@ -46,7 +56,7 @@ export function attachPositions({ store, actions, filter, filterChanged }) {
   let closing = /** @type {Set<string>} */ (new Set());
 
   /** @param {Row} row @param {Position} position */
-  function fillRow({ node, cells, button }, position) {
+  function fillRow({ node, cells, button, edit }, position) {
     const digits = store.symbols.get(position.symbol)?.digits ?? 5;
     const terminal = store.terminals.get(position.terminal_id);
     const key = positionKey(position);
@@ -58,7 +68,8 @@ export function attachPositions({ store, actions, filter, filterChanged }) {
     fillCell(cells["lots"], lots(position.lots));
     fillCell(cells["open"], price(position.price_open, digits));
     fillCell(cells["now"], price(position.price_current, digits));
-    fillCell(cells["sl"], price(position.stop_loss || null, digits));
+    fillCell(cells["sl"], `${price(position.stop_loss || null, digits)}${position.trailing || position.break_even ? " ⤴" : ""}`);
+    if (cells["sl"]) cells["sl"].title = armedText(position);
     fillCell(cells["tp"], price(position.take_profit || null, digits));
     fillCell(cells["swap"], signed(position.swap));
     fillCell(cells["profit"], `${signed(position.profit)} ${terminal?.account?.currency ?? ""}`, tone(position.profit));
@@ -66,12 +77,14 @@ export function attachPositions({ store, actions, filter, filterChanged }) {
     fillCell(cells["ticket"], String(position.position_ticket));
     const waits = closing.has(key);
     if (terminal?.can_trade) {
-      if (!button.isConnected) cells["close"]?.append(button);
+      if (!button.isConnected) cells["close"]?.append(edit, button);
+      edit.setAttribute("aria-label", `Change ${position.side} ${lots(position.lots)} ${position.symbol} on ${terminalLabel(store, position.terminal_id)}`);
       setText(button, waits ? "Closing…" : "Close");
       button.disabled = waits;
       button.setAttribute("aria-label", `Close ${position.side} ${lots(position.lots)} ${position.symbol} on ${terminalLabel(store, position.terminal_id)}`);
     } else {
       button.remove();
+      edit.remove();
     }
     node.classList.toggle("waiting", waits);
   }
@@ -126,6 +139,9 @@ export function attachPositions({ store, actions, filter, filterChanged }) {
   }
 
   events.on(body, "click", (event) => {
+    const wish = event.target instanceof Element ? event.target.closest("button[data-edit]") : null;
+    const edited = wish instanceof HTMLElement ? byKey.get(wish.dataset["edit"] ?? "") : undefined;
+    if (edited) return editPosition(edited);
     const button = event.target instanceof Element ? event.target.closest("button[data-key]") : null;
     const position = button instanceof HTMLElement ? byKey.get(button.dataset["key"] ?? "") : undefined;
     if (position) actions.closePosition(position);
@@ -142,4 +158,13 @@ export function attachPositions({ store, actions, filter, filterChanged }) {
   events.keep(store.userChanged.subscribe(frame.ask), filterChanged(frame.ask), frame.end);
   frame.ask();
   return events.end;
+}
+
+/** What moves a position's stop loss, as a sentence. @param {Position} position */
+export function armedText({ trailing, break_even: even, protect_error: error }) {
+  const parts = [];
+  if (trailing) parts.push(`Trailing at ${trailing.distance}${trailing.step ? ` in steps of ${trailing.step}` : ""}.`);
+  if (even) parts.push(`Even after ${even.trigger}${even.offset ? ` with ${even.offset}` : ""}.`);
+  if (error) parts.push(error);
+  return parts.join(" ");
 }
