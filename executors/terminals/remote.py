@@ -6,6 +6,8 @@ turns rows into plain tuples. RPyC's classic mode runs any code it is sent: keep
 """
 
 import contextlib
+import re
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,8 @@ from executors.terminals.adapter import ModuleTerminal
 from executors.terminals.paper.dtypes import RATES, TICKS
 
 DEFAULT_PORT = 18812
+CONNECT_TIMEOUT_S = 5
+ADDRESS = re.compile(r"^(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]*)(?::(?P<port>\d{1,5}))?$")
 NOT_CONNECTED = (-10004, "No IPC connection")
 LOST = (-10002, "IPC recv failed")
 
@@ -84,8 +88,9 @@ class RemoteModule:
     def _open(self) -> None:
         import rpyc  # type: ignore[import-untyped]
 
-        stream = rpyc.SocketStream.connect(self._host, self._port, timeout=5, nodelay=True)
-        self._connection = rpyc.classic.connect_stream(stream)
+        far = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT_S)
+        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection = rpyc.classic.connect_stream(rpyc.SocketStream(far))
         self._connection._config["sync_request_timeout"] = self._timeout_s
         self._connection.execute(FAR_SIDE)
         self._far_call = self._connection.namespace["_td_call"]
@@ -128,11 +133,21 @@ def _rebuilt(value: Any) -> Any:
     return value
 
 
+def place_of(text: str) -> tuple[str, int, str]:
+    """Host, port and the program's path on the other side, empty for any."""
+    address, _, program = text.strip().partition("/")
+    if (found := ADDRESS.match(address)) is None or not 0 < int(found["port"] or DEFAULT_PORT) < 65_536:
+        raise ValueError(
+            f"a remote terminal's path must look like 127.0.0.1:{DEFAULT_PORT}, or with the program behind it"
+            rf" 127.0.0.1:{DEFAULT_PORT}/C:\MT5\terminal64.exe, not {text!r}"
+        )
+    return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"] or DEFAULT_PORT), program
+
+
 def open_remote(config: TerminalConfig, password: str, *, timeout_s: float = 120.0) -> ModuleTerminal:
-    """`config.path` is `host:port`, or `host:port/C:\\path\\to\\terminal64.exe`."""
-    address, _, path = config.path.partition("/")
-    host, _, port = address.partition(":")
-    module = RemoteModule(host or "127.0.0.1", int(port or DEFAULT_PORT), timeout_s)
+    """`config.path` is `host:port`, or `host:port/C:\\path\\to\\terminal64.exe`. Raises ValueError."""
+    host, port, path = place_of(config.path)
+    module = RemoteModule(host, port, timeout_s)
     return ModuleTerminal(
         module,
         login=config.login,

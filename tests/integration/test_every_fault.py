@@ -103,6 +103,7 @@ CASES: dict[str, Case] = {
     "v39 credentials hang, attaching works": Case("relogin_timeout", S.FILLED, ["0.1"], spec={}, crash=True),
     "v40 the pipe is busy": Case("pipe_busy", S.FILLED, ["0.1"], spec={}, lifts=True, crash=True),
     "v41 outage": Case("outage", S.FILLED, ["0.1"], spec={}, lifts=True, crash=True),
+    "v45 attached to another terminal": Case("cross_wired", S.FILLED, ["0.1"], spec={}, lifts=True, crash=True),
     "v42 dear ask": Case("wide_spread", S.FILLED, ["0.1"], spec={"symbol": "EURUSD"}),
     "v43 late history after a lost answer": Case("history_lag", S.FILLED, ["0.1"], spec={"value": 300}),
     "v44 late positions after a lost answer": Case("position_lag", S.FILLED, ["0.1"], spec={"value": 300}),

@@ -127,21 +127,18 @@ def test_x06_a_wrong_account_never_trades(
     assert run.trades() == []
 
 
-def test_x07_a_terminal_that_runs_elsewhere_never_trades(
-    running_executor: Maker,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_x07_a_terminal_that_runs_elsewhere_never_trades(running_executor: Maker) -> None:  # noqa: F811
     """The package attached to another terminal than the configured one. It says so, alarms, and tries again."""
     run = running_executor()
-    run.stop()
-    monkeypatch.setattr("executors.terminals.adapter.same_place", lambda *_: False)
-    run.start()
+    run.broker.fault("cross_wired", login=run.login)
+    run.broker.oracle.call("drop_connections", run.login)
     run.wait_for(lambda: run.instance().get("state") == "FAILED", "the refusal", SOON_S)
     run.wait_for(lambda: "not connected after 3 tries" in run.instance()["last_error"], "the alarm", SOON_S)
     assert "correct the path" in run.instance()["last_error"]
     assert run.settle(run.open(ttl_ms=300)).state is S.EXPIRED
     assert run.trades() == []
-    monkeypatch.undo()
+    run.broker.oracle.clear_faults()
+    assert run.settle(run.open()).state is S.FILLED
 
 
 def test_x08_the_terminal_is_reconnected_and_the_alarm_comes_in_between(running_executor: Maker) -> None:  # noqa: F811

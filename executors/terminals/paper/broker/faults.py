@@ -43,6 +43,7 @@ STANDING = {
     "auth_fail": "unused: logins fail with -6",
     "login_timeout": "unused: logins fail with -10005 when the client's timeout is over",
     "relogin_timeout": "unused: a running terminal does not take credentials, -10005; attaching without them works",
+    "cross_wired": "unused: the process is attached to another terminal than the one it asked for",
     "pipe_busy": "unused: initialize waits without limit, since another client has the pipe",
     "history_lag": "ms before orders and deals are in the history (500)",
     "position_lag": "ms before a new position is seen (500)",

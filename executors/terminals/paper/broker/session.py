@@ -26,6 +26,7 @@ from executors.terminals.paper.masks import selects
 Kept = TypeVar("Kept", Order, Deal)
 FAR_S = 2**31 - 1
 SET_BACK_MS = 3_600_000
+ELSEWHERE = "C:\\Program Files\\Another MetaTrader 5"
 LOGIN_TIMEOUT_MS = 60_000  # where the client names none
 VERSIONS = "Terminal: Incompatible versions, please install the latest version of Terminal and Python module"
 TRADE_TICKS = 2
@@ -128,7 +129,7 @@ class Session:
     def do_terminal_info(self) -> list[Any]:
         return views.terminal_row(
             self._account(),
-            self.path,
+            ELSEWHERE if self._stands("cross_wired") else self.path,
             connected=not self._stands("no_connection"),
             algo_trading=not self._stands("algo_off"),
             api_disabled=bool(self._stands("api_off")),

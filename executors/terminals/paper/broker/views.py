@@ -4,6 +4,7 @@ Precedes: sessions. Follows: the state.
 """
 
 import math
+import ntpath
 from typing import Any
 
 from executors.terminals.paper import constants as mt5
@@ -94,6 +95,8 @@ def terminal_row(
     book: Book, path: str, *, connected: bool, algo_trading: bool, api_disabled: bool
 ) -> list[Any]:
     house = book.house.personality
+    if path.lower().endswith(".exe"):  # the folder is told, whatever was started in it
+        path = ntpath.dirname(path)
     return [
         False, False, connected, False, algo_trading, api_disabled, False, False, False, False, BUILD,
         house.max_bars, 0, 42_214, 0.0, 0.0, house.company, "MetaTrader 5", "English", path,
