@@ -53,6 +53,7 @@ class Guard:
         }
         self._keys: dict[int, Key] = {key[1]: key for key in self._armed if key[1]}
         self._held: dict[int, Position] = {}
+        self._joined: set[Key] = set()  # (open, position) of templates that have been applied to it
         self._missing_ms: dict[Key, float] = {}
         self._paused: dict[int, tuple[float, float]] = {}  # position_ticket → until when, how long
         self._turn = 0  # which position is looked at first: none starves
@@ -126,6 +127,22 @@ class Guard:
         for item in mine:
             if item.ticket not in self._keys:
                 self._put((key[0], item.ticket), self._armed[key])
+            elif (bound := self._keys[item.ticket])[0] != key[0] and (
+                key[0],
+                item.ticket,
+            ) not in self._joined:
+                # a netting account's position, of several opens: the newest wish counts
+                wish = self._armed[key]
+                self._put(
+                    bound,
+                    self._armed[bound].model_copy(
+                        update={
+                            "trailing": wish.trailing or self._armed[bound].trailing,
+                            "break_even": wish.break_even or self._armed[bound].break_even,
+                        }
+                    ),
+                )
+            self._joined.add((key[0], item.ticket))
         if row.state not in SETTLED:
             self._missing_ms.pop(key, None)
         elif now - self._missing_ms.setdefault(key, now) >= GONE_MS:
@@ -214,4 +231,6 @@ class Guard:
         self._journal.protect(*key, None)
         self._armed.pop(key, None)
         self._keys.pop(key[1], None)
+        if not key[1]:
+            self._joined = {item for item in self._joined if item[0] != key[0]}
         self._missing_ms.pop(key, None)

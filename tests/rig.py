@@ -64,6 +64,7 @@ class Rig:
 
     def __init__(self, broker: PaperBroker, directory: Path, personality: str) -> None:
         Rig.last_login += 1
+        self.personality = personality
         self.login = Rig.last_login
         self.broker = broker
         account = broker.account(self.login, personality, 100_000.0)

@@ -22,7 +22,8 @@ def prepared(rig: Rig) -> tuple[str, str]:
     """A position and a pending order: the signal ids of their opens."""
     opened = rig.open()
     rig.settle(opened)
-    rig.settle(rig.signal("open", side="sell"))
+    if rig.personality == "lab":
+        rig.settle(rig.signal("open", side="sell"))
     return signal_of(opened), signal_of(pending(rig))
 
 
@@ -56,13 +57,21 @@ def reached(rig: Rig, kind: str) -> bool:
     return any(item.price_open == Decimal("1.12") for item in rig.orders())
 
 
-KINDS = pytest.mark.parametrize("kind", ["SLTP", "MODIFY", "REMOVE", "CLOSE_BY", "PENDING"])
+ALL = ["SLTP", "MODIFY", "REMOVE", "PENDING", "CLOSE_BY"]
+KINDS = pytest.mark.parametrize("kind", ALL)
 
 
-@KINDS
-@pytest.mark.parametrize("fault", ["lose_answer", "ambiguous"])
-def test_done_without_an_answer_is_found_done(rig_of: RigOf, kind: str, fault: str) -> None:
-    rig = rig_of("lab")
+LOSSES = [
+    (personality, kind, fault)
+    for personality, kinds in (("lab", ALL), ("net", ALL[:-1]))
+    for kind in kinds
+    for fault in ("lose_answer", "ambiguous")
+]
+
+
+@pytest.mark.parametrize(("personality", "kind", "fault"), LOSSES)
+def test_done_without_an_answer_is_found_done(rig_of: RigOf, personality: str, kind: str, fault: str) -> None:
+    rig = rig_of(personality)
     name = change(rig, kind)
     rig.broker.fault(fault, login=rig.login, at=1)
     end = S.PLACED if kind == "PENDING" else S.DONE
@@ -245,6 +254,16 @@ def test_a_trailing_stop_follows_in_favour_and_survives_a_restart(rig_of: RigOf,
     rig.broker.push("EURUSD", 1.1020, 1.1021)
     rig.turn()
     assert rig.positions() == ()
+
+
+def test_two_opens_of_one_netting_position_the_newest_wish_counts(rig_of: RigOf) -> None:
+    rig = rig_of("net")
+    rig.settle(rig.signal("open", trailing={"distance": 0.003}))
+    rig.turn()
+    assert rig.positions()[0].sl == Decimal("1.097")
+    rig.settle(rig.signal("open", trailing={"distance": 0.002}))
+    rig.turn()
+    assert (rig.positions()[0].volume, rig.positions()[0].sl) == (Decimal("0.2"), Decimal("1.098"))
 
 
 def test_break_even_moves_once_to_the_open_price(rig_of: RigOf) -> None:
