@@ -22,7 +22,7 @@ from executors.crashpoints import reached
 from executors.locks import directory_of, lock_holder
 from executors.messages import TerminalConfig
 from executors.progress import Phase, Progress, Sample
-from executors.restarts import Ended, judge_end
+from executors.restarts import EXIT_JOURNAL, Ended, judge_end
 from executors.watchdog import Watchdog
 from tradedist.clock import monotonic_ms
 
@@ -52,6 +52,7 @@ class Child:
     expected: bool = False  # we asked it to end
     held: bool = False  # an operator has it stopped: to be moved to another host
     served_until_ms: float = 0.0  # of the process before: its last move
+    unwritable: bool = False  # its journal could not be written when it ended
     error: str = ""
     stuck: str = ""
     alarmed: bool = True  # an alert about its start may be open, perhaps of a supervisor before
@@ -177,7 +178,9 @@ class Children(dict[str, Child]):
                     for ear in other.sockets:
                         ear.close()
             assert child.progress is not None
-            code = worker.main(self._app, child.config, child.progress, child.sockets)
+            code = worker.main(
+                self._app, child.config, child.progress, child.sockets, prove_disk=child.unwritable
+            )
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
         except BaseException:  # whatever it is, this process must not go on as a second supervisor
@@ -222,6 +225,7 @@ class Children(dict[str, Child]):
             lived_ms=lived_ms,
             expected=child.expected,
         )
+        child.unwritable = code == EXIT_JOURNAL
         child.pid, child.pidfd, child.stuck = 0, -1, ""
         child.failures = verdict.failures
         child.next_start_ms = monotonic_ms() + verdict.pause_ms

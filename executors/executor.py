@@ -72,12 +72,16 @@ class Executor(threading.Thread):
         directory: Path,
         terminal: Terminal,
         progress: Progress | None = None,
+        *,
+        prove_disk: bool = False,
     ) -> None:
         super().__init__(name=f"executor-{config.terminal_id}", daemon=True)
         self.config = config
         self.directory = directory
         self.failed: BaseException | None = None
         self.stopped_by_us = False
+        self.served = threading.Event()  # for the first time; also set at an end
+        self._prove_disk = prove_disk
         self._progress = progress or Progress(directory / "progress")
         self._terminal = WatchedTerminal(
             terminal,
@@ -155,6 +159,7 @@ class Executor(threading.Thread):
             logger.exception("the executor failed", extra={"action": "executor"})
         finally:
             self._stopping.set()
+            self.served.set()
             self._outcomes.close()
 
     def _run(self) -> None:
@@ -163,7 +168,9 @@ class Executor(threading.Thread):
         self._journal = Journal(
             path, installation=settings.INSTALLATION_ID, terminal_id=self.config.terminal_id
         )
-        self._journal.prove_writable()
+        self._journal.prove_room()
+        if self._prove_disk:
+            self._journal.prove_writable()
         self._execution = Execution(
             terminal=self._terminal,
             journal=self._journal,
@@ -232,6 +239,8 @@ class Executor(threading.Thread):
         session = self._session
         serving = session.ready and self._compared
         self._progress.reached(Phase.SERVING if serving else Phase.RUNNING)
+        if serving and not self._execution.queue.ready:
+            self.served.set()
         self._moved()
         self._facts.moved_ms = now_ms()
         self._take_inbox()

@@ -386,11 +386,14 @@ class Journal:
 
     # --- room and age -------------------------------------------------------------------------------------------
 
-    def prove_writable(self) -> None:
-        """Raises JournalUnwritable unless there is room for what the next orders will need."""
+    def prove_room(self) -> None:
+        """Raises JournalUnwritable unless the disk has room for what the next orders will need."""
         free = shutil.disk_usage(self.path.parent).free
         if free < ROOM_BYTES:
             raise JournalUnwritable(f"{free // 1024} kB are free under {self.path.parent}")
+
+    def prove_writable(self) -> None:
+        """By writing: a quota or a broken disk shows no other way. Raises JournalUnwritable."""
         with self._commit():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('room', ?)", ("x" * 16_384,))
         with self._commit():

@@ -88,9 +88,10 @@ class Supervisor:
     def run(self) -> None:
         self._catch_signals()
         reap_orphans()
-        warm_up(self.app)
+        kept = kept_configs.kept()
+        warm_up(self.app, {config.kind for config in kept} or {"paper"})
         self._selector.register(self._signal_reader, selectors.EVENT_READ)
-        self._configure(kept_configs.kept())
+        self._configure(kept)
         self._go_on_after_exec()
         while not self._stop:
             self._turn()

@@ -6,8 +6,11 @@ a worker made before the fork would share its event loop.
 
 import gc
 import importlib
+from collections.abc import Iterable
 
 from celery import Celery
+
+from executors.credentials import seal, unseal
 
 # Celery imports these only inside a worker.
 MODULES = (
@@ -43,9 +46,15 @@ MODULES = (
 )
 
 
-def warm_up(app: Celery) -> None:
-    for name in MODULES:
+# What a terminal of each kind brings along; the official package is there on Windows only, where nothing is forked.
+OF_KIND = {"paper": ("executors.terminals.paper",), "remote": ("executors.terminals.remote",)}
+
+
+def warm_up(app: Celery, kinds: Iterable[str] = ()) -> None:
+    """`kinds`: of the terminals that will be forked."""
+    for name in (*MODULES, *(name for kind in kinds for name in OF_KIND.get(kind, ()))):
         importlib.import_module(name)
+    unseal("warm", "warm", seal("warm", "warm", "warm"))  # OpenSSL reads its configuration at the first use
     for part in ("amqp", "control", "events", "tasks", "log"):
         getattr(app, part)
     app.finalize()

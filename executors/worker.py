@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 SWITCH_S = 0.0005  # a thread that an order waits for gets its turn after this, not after Python's 5 ms
 START_LIMIT_S = 20.0
 HAND_OVER = signal.SIGUSR2  # Celery has SIGUSR1
+FIRST_S = 1.0
 STOP_S = 8.0  # to finish the order in hand and publish
 
 
@@ -42,8 +43,10 @@ def main(
     config: TerminalConfig,
     progress: Progress,
     sockets: tuple[socket.socket, socket.socket] | None = None,
+    *,
+    prove_disk: bool = False,
 ) -> int:
-    """Run the terminal until SIGTERM; the process's exit code."""
+    """Run the terminal until SIGTERM; the process's exit code. `prove_disk`: the one before could not write."""
     terminal_id = config.terminal_id
     setproctitle.setproctitle(f"tradedist executor {terminal_id}")
     directory = directory_of(terminal_id)
@@ -59,12 +62,15 @@ def main(
         logger.error("%s cannot be opened: %s", terminal_id, error)
         return EXIT_CONFIG
     sys.setswitchinterval(SWITCH_S)
-    executor = Executor(config, directory, terminal, progress)
+    executor = Executor(config, directory, terminal, progress, prove_disk=prove_disk)
     listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit, sockets)
     executor.announce(pid=str(os.getpid()), address=listener.address)
     runtime.set_current(executor)
     executor.start()
     listener.start()
+    executor.served.wait(
+        FIRST_S
+    )  # orders first: Celery is their second wake-up, and takes the processor for a while
     worker = app.Worker(
         hostname=f"{terminal_id}@{settings.HOST_ID}",
         queues=[keys.terminal_queue(terminal_id)],

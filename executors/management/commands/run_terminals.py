@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from executors import crashpoints
 from executors.alerts import counts
 from executors.supervisor import Supervisor
-from executors.warm import warm_up
+from executors.warm import OF_KIND, warm_up
 from tradedist.celery import app
 from tradedist.redis import state
 
@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["check"]:
-            warm_up(app)
+            warm_up(app, OF_KIND)
             return
         crashpoints.belongs_to("terminals")
         supervisor = Supervisor(app, settings.HOST_ID)
