@@ -5,6 +5,7 @@ Precedes: `execution` (orders), `resolution` (unknown outcomes), `session` (the 
 account state share the thread.
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -135,8 +136,11 @@ class Executor(threading.Thread):
         self._facts.extra.update(facts)
 
     def hand_over(self) -> None:
-        """End at the next moment without orders, or soon: a successor takes the terminal. From a signal handler."""
+        """End at the next moment without orders, or soon: a successor takes the terminal."""
+        self.stopped_by_us = True
         self._asked_to_hand_over_ms = monotonic_ms()
+        with contextlib.suppress(queue.Full):  # then it turns anyway
+            self._inbox.put_nowait(None)
 
     def stop(self, timeout_s: float) -> None:
         """Finish the order in hand, publish, end."""

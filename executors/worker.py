@@ -14,6 +14,7 @@ from types import FrameType
 
 import setproctitle
 from celery import Celery
+from celery.worker import state as celery_state
 from django.conf import settings
 
 from executors import runtime
@@ -83,10 +84,13 @@ def main(
         loglevel=settings.LOG_LEVEL,
         optimization="fair",
     )
-    _hand_over_when_asked(executor)
+    handing_over = _hand_over_when_asked()
     _end_with(executor)
     try:
         worker.start()
+        if handing_over.is_set():  # until here orders came by the other ways: Celery takes its time to end
+            executor.hand_over()
+            executor.join(STOP_S)
     finally:
         listener.stop()
         executor.stop(STOP_S)
@@ -95,13 +99,16 @@ def main(
     return 1 if executor.failed else 0
 
 
-def _hand_over_when_asked(executor: Executor) -> None:
-    """A successor waits: the executor ends between two orders, and the process with it."""
+def _hand_over_when_asked() -> threading.Event:
+    """A successor waits: Celery ends first, then the executor between two orders, and the process with it."""
+    asked = threading.Event()
 
     def hand_over(_number: int, _frame: FrameType | None) -> None:
-        executor.hand_over()
+        asked.set()
+        celery_state.should_stop = os.EX_OK
 
     signal.signal(HAND_OVER, hand_over)
+    return asked
 
 
 def _end_with(executor: Executor) -> None:
