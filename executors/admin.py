@@ -110,7 +110,8 @@ class TerminalAdmin(AuditedAdmin):
         return LiveChangeList
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.readonly_fields if obj is None else (*Terminal.FIXED, *self.readonly_fields)
+        # the host changes by `manage.py move_terminal`, which proves that the old executor has ended
+        return self.readonly_fields if obj is None else (*Terminal.FIXED, "host_id", *self.readonly_fields)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # terminals are retired

@@ -52,6 +52,13 @@ def ask(
     return wish.id
 
 
+def withdraw(client: "redis.Redis", host_id: str, command_id: str) -> None:
+    """What nobody has taken yet is not obeyed later."""
+    for text in cast(list[str], client.lrange(keys.host_commands(host_id), 0, -1)):
+        if f'"{command_id}"' in text:
+            client.lrem(keys.host_commands(host_id), 0, text)
+
+
 def answers(client: "redis.Redis", command_id: str, *, silence_s: float) -> Iterator[Answer]:
     """Ends after the last answer, or when nothing was said for `silence_s`."""
     until = monotonic_ms() + silence_s * 1000
