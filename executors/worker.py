@@ -105,7 +105,7 @@ def _hand_over_when_asked() -> threading.Event:
 
     def hand_over(_number: int, _frame: FrameType | None) -> None:
         asked.set()
-        celery_state.should_stop = os.EX_OK
+        vars(celery_state)["should_stop"] = os.EX_OK  # as Celery's own signal handlers do
 
     signal.signal(HAND_OVER, hand_over)
     return asked
