@@ -1,6 +1,7 @@
 """Who calls the API: a session with CSRF for the page, a bearer token for programs; how often; with what body.
 
-Precedes: every route of `api`. Follows: sessions and `tokens`. Raises Refused, which becomes `{"code", "message"}`.
+Precedes: every route of `api`. Follows: sessions and `tokens`. Raises Refused and AcceptUnknown, which become answers with
+a code and a message.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from django.http.request import RawPostDataException, UnreadablePostError
 from django.middleware.csrf import CsrfViewMiddleware
 
 from executors import strict_json
-from executors.errors import Code, Refused
+from executors.errors import AcceptUnknown, Code, Refused
 from executors.messages import MAX_MESSAGE_BYTES
 from executors.tokens import token_user
 from tradedist.clock import monotonic_ms
@@ -18,6 +19,8 @@ from tradedist.rates import Buckets
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 REQUESTS_PER_SECOND, BURST = 50, 200  # of one user, all routes together; orders have a limit of their own
+
+SEND_SIGNAL = ("POST", "/api/signals")
 
 requests_of_users = Buckets(REQUESTS_PER_SECOND, BURST)
 
@@ -36,6 +39,9 @@ class Authenticate:
     async def __call__(self, request: HttpRequest) -> Any:
         user = await self._user(request)
         wait = requests_of_users.take(user.pk, monotonic_ms())
+        if wait and (request.method, request.path) == SEND_SIGNAL:
+            # an earlier send may have been recorded: whoever takes this for a refusal would decide anew
+            raise AcceptUnknown
         if wait:
             raise Refused(
                 Code.RATE_LIMITED,
