@@ -93,9 +93,9 @@ class Lab:
             self._wait(lambda: len(self.executors()) == self.terminals)
         self.start_s = time.monotonic() - began
 
-    def run(self, name: str) -> None:
+    def run(self, name: str) -> "subprocess.Popen[bytes]":
         """One of the platform's programs, by its name."""
-        self.spawn(self._programs[name].command, name)
+        return self.spawn(self._programs[name].command, name)
 
     def spawn(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
         from tradedist.child import die_with_parent

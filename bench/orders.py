@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.contenders import ALTERNATIVES, Contender, Ours, Reader, alternative
 from bench.figures import machine, percentile
@@ -23,6 +24,9 @@ from bench.lab import Lab
 
 OURS = "Tradedist"
 BASE = "celery_queue"
+PAUSE_S = (
+    0.06  # a trader's next order does not meet what the last one leaves behind (its task, the account's read)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Effort:
     passes: int  # of the large fan-out, for which each alternative's workers are started anew
 
 
-FULL = Effort(rounds=6, orders=50, fans=8, rate_s=2.5, few=10, terminals=100, passes=2)
+FULL = Effort(rounds=5, orders=40, fans=8, rate_s=2.5, few=10, terminals=100, passes=2)
 SHORT = Effort(rounds=1, orders=5, fans=2, rate_s=0.3, few=2, terminals=5, passes=1)
 
 Samples = dict[str, list[float]]
@@ -81,21 +85,26 @@ def started(lab: Lab, names: Sequence[str], terminals: int) -> Iterator[list[Con
         yield found
 
 
-async def turns(lab: Lab, ours: Contender, others: Sequence[Contender], rounds: int, part: "Part") -> None:
+async def turns(lab: Lab, ours: Contender, others: Sequence[Contender], rounds: int, *parts: "Part") -> None:
     """A B C … A B C …"""
     for _ in range(rounds):
-        await part(ours)
+        for part in parts:
+            await part(ours)
         with lab.frozen():
             for contender in others:
                 with contender.turn():
-                    await part(contender)
+                    for part in parts:
+                        await part(contender)
 
 
 class Part:
     """One measurement of one contender's turn; keeps the samples."""
 
-    def __init__(self, reader: Reader, terminals: Sequence[int], title: str, orders: int, warm: int) -> None:
+    def __init__(
+        self, reader: Reader, terminals: Sequence[int], title: str, orders: int, warm: int, pause_s: float
+    ) -> None:
         self.table = Table(title)
+        self._pause_s = pause_s
         self._reader = reader
         self._terminals = terminals
         self._orders, self._warm = orders, warm
@@ -106,7 +115,7 @@ class Part:
         kept = self.table.samples.setdefault(contender.name, [])
         for number in range(self._orders):
             kept.append(await contender.place(self._reader, self._terminals, number))
-            await asyncio.sleep(0.08)
+            await asyncio.sleep(self._pause_s)
 
 
 async def rate(
@@ -136,17 +145,26 @@ async def small(lab: Lab, effort: Effort, names: Sequence[str], parts: set[str])
         with started(lab, names, effort.few) as others:
             base = next((item.name for item, name in zip(others, names, strict=True) if name == BASE), "")
             if "trip" in parts:
-                trip = Part(reader, [0], "Round trip, one terminal", effort.orders, warm=5)
-                await turns(lab, ours, others, effort.rounds, trip)
-                trip.table.show(base)
-                show_trace(reader)
+                apart, at_once = (
+                    Part(reader, [0], f"Round trip, one terminal, {title}", effort.orders, 5, pause_s)
+                    for title, pause_s in (
+                        (f"an order {PAUSE_S * 1000:.0f} ms after the last", PAUSE_S),
+                        ("an order at once after the last", 0.0),
+                    )
+                )
+                await turns(lab, ours, others, effort.rounds, apart, at_once)
+                apart.table.show(base)
+                at_once.table.show(base)
+                show_trace(reader.reports)
+                reader.reports.clear()
             if "fan10" in parts:
                 fan = Part(
                     reader,
                     range(effort.few),
                     f"Fan-out to {effort.few}, until the last was read",
                     effort.fans,
-                    warm=2,
+                    2,
+                    PAUSE_S,
                 )
                 await turns(lab, ours, others, effort.rounds, fan)
                 fan.table.show(base)
@@ -154,17 +172,13 @@ async def small(lab: Lab, effort: Effort, names: Sequence[str], parts: set[str])
                 await rates(lab, effort, reader, ours, others)
 
 
-def show_trace(reader: Reader) -> None:
-    """The executor's own part and the broker's, of our fills."""
+def show_trace(reports: Sequence[dict[str, Any]]) -> None:
+    """Of our fills: the executor's own part, the broker's, and which wake-up won."""
     for name in ("own_us", "broker_us"):
-        values = [report["trace"][name] / 1000 for report in reader.reports]
-        if values:
-            print(
-                f"  of ours, {name}: p50 {percentile(values, 0.5):.2f}, p99 {percentile(values, 0.99):.2f} ms"
-            )
-    paths = [report["woken_by"] for report in reader.reports]
+        values = [report["trace"][name] / 1000 for report in reports]
+        print(f"  of ours, {name}: p50 {percentile(values, 0.5):.2f}, p99 {percentile(values, 0.99):.2f} ms")
+    paths = [report["woken_by"] for report in reports]
     print("  woken by " + ", ".join(f"{path} {paths.count(path)}" for path in sorted(set(paths))))
-    reader.reports.clear()
 
 
 async def rates(
@@ -214,7 +228,8 @@ async def large(lab: Lab, effort: Effort, names: Sequence[str]) -> None:
     starts: dict[str, tuple[float, float]] = {}
     base = ""
     async with Reader() as reader:
-        part = Part(reader, range(count), f"Fan-out to {count}, until the last was read", effort.fans, warm=2)
+        title = f"Fan-out to {count}, until the last was read"
+        part = Part(reader, range(count), title, effort.fans, 2, 5 * PAUSE_S)
         for _ in range(effort.passes):
             await part(ours)
             with lab.frozen():

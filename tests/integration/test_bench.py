@@ -18,8 +18,15 @@ def bench(*arguments: str) -> str:
 def test_orders_are_measured_beside_the_alternatives() -> None:
     said = bench("bench.orders", "--short", "--only=celery_queue,stream_queue", "--parts=trip,rate")
     rows = [row for row in said.splitlines() if row.startswith(("Tradedist", "plain Celery", "floor"))]
-    trip, rates = rows[:3], rows[3:]
-    assert [row.split("  ")[0] for row in trip] == ["Tradedist", "plain Celery", "floor: a raw stream"]
-    assert all(float(row[28:38]) > 0 for row in trip)
+    trips, rates = rows[:6], rows[6:]
+    assert [row.split("  ")[0] for row in trips] == 2 * ["Tradedist", "plain Celery", "floor: a raw stream"]
+    assert all(float(row[28:38]) > 0 for row in trips)
     assert len(rates) == 4
     assert all(float(row[50:60]) > 0 and float(row[60:72]) > 0 for row in rates), said
+
+
+def test_the_way_through_browser_socket_and_web_is_measured() -> None:
+    said = bench("bench.browser", "--short")
+    rows = [row for row in said.splitlines() if row.startswith(("Tradedist", "plain Celery"))]
+    assert len(rows) == 4, said  # until the fill, and until accepted
+    assert all(float(row[28:38]) > 0 for row in rows)
