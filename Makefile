@@ -34,7 +34,7 @@ crash-points: install-test  ## kill at every labelled point of an order's path, 
 	@$(VENV)/python -m pytest tests/chaos/test_crash_points.py -m chaos -s --timeout 3600
 
 bench: install-test  ## measure, and print the figures that docs/performance.md keeps
-	@for name in $$(grep -l __main__ bench/*.py | sed 's#bench/##; s#.py$$##'); do \
+	@for name in $$(grep -l __main__ bench/*.py | sed 's#bench/##; s#.py$$##' | grep -v -e workers -e plain_web); do \
 	  echo "--- $$name" && $(VENV)/python -m bench.$$name || exit 1; done
 
 # --- Before a commit ---

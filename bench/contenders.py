@@ -13,12 +13,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import redis.asyncio
+
 from bench.alternatives import Sender
 from bench.lab import Lab, terminal_name
 from bench.workers import Workers
 
 ENDS = {"DENIED", "REJECTED", "EXPIRED", "CANCELLED", "NOT_EXECUTED", "UNKNOWN"}
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 ALTERNATIVES = (
     "celery_queue",
     "celery_queue-quiet",
@@ -50,9 +52,12 @@ class Reader:
     """Waits on the result stream, for any number of signals at once."""
 
     def __init__(self) -> None:
-        from tradedist.redis import async_state
+        from django.conf import settings
 
-        self._redis = async_state()
+        # without a time limit: the loop stands still while workers are started
+        self._redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+            settings.REDIS_STATE_URL, decode_responses=True, socket_timeout=None
+        )
         self._waiting: dict[str, tuple[int, asyncio.Future[None]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._ended = False

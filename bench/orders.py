@@ -42,7 +42,7 @@ class Effort:
     passes: int  # of the large fan-out, for which each alternative's workers are started anew
 
 
-FULL = Effort(rounds=5, orders=40, fans=8, rate_s=2.5, few=10, terminals=100, passes=2)
+FULL = Effort(rounds=4, orders=30, fans=8, rate_s=2.5, few=10, terminals=100, passes=1)
 SHORT = Effort(rounds=1, orders=5, fans=2, rate_s=0.3, few=2, terminals=5, passes=1)
 
 Samples = dict[str, list[float]]
@@ -241,6 +241,7 @@ async def large(lab: Lab, effort: Effort, names: Sequence[str]) -> None:
                             await part(other)
                         assert other.workers is not None
                         starts[other.name] = (other.workers.ready_s, other.workers.memory_mb)
+        await part(ours)  # before and after the others
         part.table.show(base)
     print(f"\n{count} workers forked from a warm parent")
     print(f"{'':<28}{'all ready after s':>20}{'memory MB each (PSS)':>24}")

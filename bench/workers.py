@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from bench.lab import Lab, python
+from tradedist.child import die_with_parent
 
 READY_WITHIN_S = 120.0
 
@@ -42,6 +43,7 @@ class Workers:
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid(), signal.SIGKILL),  # stopped or not
         )
         return self
 
@@ -107,8 +109,6 @@ def main(name: str, count: int) -> None:
 
 
 def _work(module: Any, index: int, writer: int, reader: int, parent: int) -> NoReturn:
-    from tradedist.child import die_with_parent
-
     try:
         die_with_parent(parent, signal.SIGKILL)()
         os.close(reader)
