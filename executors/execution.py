@@ -294,7 +294,8 @@ class Execution:
             if step.change is not None:
                 named = (step.change.get(name) for name in ("position", "position_by"))
                 made.result["positions"] = [ticket for ticket in named if ticket]
-                made.result["orders"] = [step.change["order"]] if "order" in step.change else []
+                if "order" in step.change:
+                    made.result["orders"] = [step.change["order"]]
             elif step.position:
                 made.result["positions"] = [step.position]
             elif result.order and made.filled_lots:

@@ -14,6 +14,7 @@ from tradedist.clock import now_ms
 
 S = OrderState
 ZERO = Decimal(0)
+DAY_MS = 86_400_000
 BOTH = pytest.mark.parametrize("kind", ["lab", "net"])
 RigOf = Callable[[str], Rig]
 
@@ -228,6 +229,14 @@ def test_opposite_positions_close_each_other(rig_of: RigOf) -> None:
     one, other = (item.ticket for item in rig.positions())
     report = rig.settle(rig.signal("close_by", position_ticket=one, by_position_ticket=other))
     assert report.state is S.DONE
+    assert report.position_tickets == [one, other]
+    # its deals are known to be ours by its order
+    assert {
+        deal.order
+        for deal in rig.terminal.history_deals(now_ms() - DAY_MS, now_ms() + DAY_MS)
+        if deal.entry == 3
+    } >= set(report.order_tickets)
+    assert report.order_tickets
     assert rig.positions() == ()
 
 
