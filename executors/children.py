@@ -147,8 +147,9 @@ class Children(dict[str, Child]):
             logger.error("%s: %s", child.terminal_id, child.error)
             child.next_start_ms = monotonic_ms() + 2_000
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a log on a full disk must not keep a terminal from its executor
+            sys.stdout.flush()
+            sys.stderr.flush()
         reached("before-fork")
         child.progress.begin(0, 0, START_LIMIT_S)
         pid = os.fork()

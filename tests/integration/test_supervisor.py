@@ -1,6 +1,7 @@
 """The supervisor with real executors: frozen, killed and failing ones; what is shown, raised and started again."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -151,6 +152,31 @@ def test_three_failed_starts_stop_a_terminal_until_an_operator_acts(site: Site) 
     fill(site, TWO)
 
 
+def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(site: Site) -> None:
+    desk = site.desk
+    deals = len(desk.broker.oracle.deals(LOGINS[1]))
+    processes = (site.host.pid, desk.pid(TWO))
+    for pid in processes:  # the successors inherit the limit
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    (made,) = desk.open(TWO)
+    try:
+        wait_for(lambda: "JOURNAL_UNWRITABLE" in desk.alerts(TWO))
+        wait_for(lambda: desk.instance(TWO)["state"] == "FAILED")
+        assert "journal cannot be written" in desk.instance(TWO)["last_error"]
+        time.sleep(2.5)  # another try meanwhile
+        assert "JOURNAL_UNWRITABLE" in desk.alerts(TWO)
+        assert "EXECUTOR_FAILED" not in desk.alerts(TWO)
+        assert desk.report(made).state == "QUEUED"
+        assert len(desk.broker.oracle.deals(LOGINS[1])) == deals
+    finally:
+        resource.prlimit(
+            site.host.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        )
+    assert desk.settle(made)[0].state == "FILLED"
+    wait_for(lambda: "JOURNAL_UNWRITABLE" not in desk.alerts(TWO))
+    desk.check(*LOGINS)
+
+
 def test_an_executor_that_is_killed_is_back_and_its_supervisor_is_replaced_meanwhile(site: Site) -> None:
     pids = {name: site.desk.pid(name) for name in (ONE, TWO)}
     site.host.kill()
@@ -189,8 +215,8 @@ def test_a_program_that_loads_is_taken_over_without_a_lost_order(site: Site) -> 
         text=True,
     ) as command:
         while command.poll() is None:
-            desk.open(ONE, TWO, ttl_ms=5_000)
-            time.sleep(0.02)
+            desk.open(ONE, TWO, ttl_ms=30_000)  # of a machine that may do much else
+            time.sleep(0.05)
         told = command.stdout.read() if command.stdout else ""
     assert command.returncode == 0, told + site.host.log[-4000:]
     assert "2 executors were replaced" in told
