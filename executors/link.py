@@ -213,6 +213,13 @@ class Link(threading.Thread):
     # --- the thread ---
 
     def run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._store.redis.close()
+            self._reader.close()
+
+    def _serve(self) -> None:
         backoff = BACKOFF_S[0]
         while True:
             stopping = self._stopping.is_set()

@@ -11,7 +11,7 @@ from typing import Any
 from executors.legs import LegRow, RequestRow
 from executors.messages import Leg, OpenSignal, TerminalConfig
 from executors.orders import Outcome, comment_token
-from executors.retcodes import POSITION_CLOSED
+from executors.retcodes import INVALID_FILL, POSITION_CLOSED
 from executors.symbols import to_broker
 from executors.terminals.base import ZERO, SymbolSpec, Tick, TradeRequest
 from executors.wishes import Change, on_grid
@@ -121,7 +121,7 @@ def build_request(
                 stoplimit=on_grid(signal.limit_price or ZERO, spec),
                 sl=sl,
                 tp=tp,
-                type_filling=RETURN,
+                type_filling=_not_refused((RETURN, FOK, IOC), row),
                 type_time=time_type,
                 expiration_ms=expiration_ms,
                 comment=comment_token(magic),
@@ -139,7 +139,7 @@ def build_request(
         sl=sl,
         tp=tp,
         deviation=config.deviation_points * step.attempt,
-        type_filling=filling(spec),
+        type_filling=_not_refused((filling(spec), FOK, IOC, RETURN), row),
         comment=comment_token(magic),
         magic=magic,
         position=step.position,
@@ -153,6 +153,12 @@ def _change(change: Change, magic: int) -> TradeRequest:
         for name, value in change.items()
     }
     return TradeRequest(**asked, magic=magic)
+
+
+def _not_refused(policies: tuple[int, ...], row: LegRow) -> int:
+    """The first that the broker has not refused this order; some symbols' masks name policies that are not taken."""
+    refused = {item.request.get("type_filling") for item in row.requests if item.retcode == INVALID_FILL}
+    return next((policy for policy in policies if policy not in refused), policies[0])
 
 
 def filling(spec: SymbolSpec) -> int:

@@ -13,7 +13,14 @@ from executors.terminals.base import ZERO, SendReply, TradeRequest
 ACTION_DEAL, ACTION_PENDING, ACTION_SLTP, ACTION_MODIFY = 1, 5, 6, 7  # TRADE_ACTION_*
 FILLING_RETURN = 2  # ORDER_FILLING_RETURN
 REQUOTE, REJECT, CANCEL, PLACED, DONE, DONE_PARTIAL = 10004, 10006, 10007, 10008, 10009, 10010
-NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, CONNECTION = 10025, 10036, 10020, 10021, 10031
+NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, INVALID_FILL, CONNECTION = (
+    10025,
+    10036,
+    10020,
+    10021,
+    10030,
+    10031,
+)
 
 # Definitely not executed. 10011 ERROR, 10012 TIMEOUT, 10031 CONNECTION and whatever is not here may have been.
 REFUSALS: dict[int, str] = {
@@ -54,8 +61,8 @@ REFUSALS: dict[int, str] = {
     10046: "Opposite positions are not allowed",
 }
 
-# Refusals that may pass next time with a fresh price or a wider deviation.
-RETRIABLE = frozenset({REQUOTE, PRICE_CHANGED, PRICE_OFF})
+# Refusals that may pass next time with a fresh price, a wider deviation, or another filling policy: masks have lied.
+RETRIABLE = frozenset({REQUOTE, PRICE_CHANGED, PRICE_OFF, INVALID_FILL})
 
 # order_send gave None and nothing went out: the client refused the arguments, the option that disables the Python API
 # is set, or there was no connection to the terminal before the call.

@@ -27,7 +27,21 @@ from tradedist.clock import now_ms
 
 LIMIT_S = 20.0
 LOTS = Decimal("0.1")
-WEEKENDS = "[personalities.usa.all]\nclosed_weekends = false\n"  # tests run on Saturdays too
+CONFIGURATION = """
+[personalities.usa.all]
+closed_weekends = false
+[personalities.liar]
+server = "PaperLiar-Test"
+company = "Paper Liar"
+currency = "USD"
+leverage = 100
+margin_mode = 2
+symbols = ["EURUSD"]
+[personalities.liar.all]
+exemode = 2
+filling = 2
+filling_lies = true
+"""  # tests run on Saturdays too
 
 
 class RunningExecutor:
@@ -147,7 +161,7 @@ Maker = Callable[..., RunningExecutor]
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[PaperBroker]:
-    with running_broker(WEEKENDS) as running:
+    with running_broker(CONFIGURATION) as running:
         yield running
 
 

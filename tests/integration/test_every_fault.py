@@ -293,3 +293,11 @@ def test_v66_the_account_is_the_same_after_every_fault(running_executor: Maker) 
     assert len(run.trades()) == len(filled)
     tickets = {ticket for report in filled for ticket in report.position_tickets}
     assert tickets == {position.ticket for position in run.broker.oracle.positions(run.login)}
+
+
+def test_v67_a_symbol_whose_mask_lies_is_traded_with_what_it_takes(running_executor: Maker) -> None:  # noqa: F811
+    """FOK is named and refused, IOC is taken: by an open, and by a close."""
+    run = running_executor("liar")
+    assert run.settle(run.open()).state is S.FILLED
+    assert run.settle(run.close_all()).state is S.FILLED
+    assert [order.type_filling for order in run.broker.oracle.orders(run.login)] == [1, 1]

@@ -130,6 +130,22 @@ def test_the_filling_policy_is_one_that_the_symbol_takes(exemode: int, mask: int
     assert filling(make_spec("EURUSD", exemode=exemode, filling_mode=mask)) == policy
 
 
+@pytest.mark.parametrize(
+    ("mask", "refused", "policy"),
+    [(3, [], 0), (3, [0], 1), (3, [0, 1], 2), (2, [1], 0), (0, [2], 0), (3, [0, 1, 2], 0)],
+)
+def test_a_policy_that_was_refused_is_not_asked_for_again(mask: int, refused: list[int], policy: int) -> None:
+    """Symbols' masks have named policies that their brokers do not take."""
+    row = row_of(make_open(1))
+    for used in refused:
+        asked(row, Outcome.REFUSED, retriable=True)
+        row.requests[-1].request["type_filling"] = used
+        row.requests[-1].retcode = 10030
+    step = Step("EURUSD", 0, Decimal(1), len(refused) + 1)
+    spec = make_spec("EURUSD", exemode=2, filling_mode=mask)
+    assert build_request(step, row, CONFIG, spec, TICK, 5).type_filling == policy
+
+
 def test_only_a_position_that_is_gone_counts_as_closed() -> None:
     step = Step("EURUSD", 1, Decimal(1), 1, 11)
     assert already_closed(step, 10036)

@@ -103,5 +103,5 @@ def test_what_never_left_the_client_is_refused(code: int) -> None:
     assert verdict.retriable == (code == -10004)
 
 
-def test_only_price_refusals_are_retried() -> None:
-    assert {10004, 10020, 10021} == RETRIABLE
+def test_only_refusals_of_a_price_or_a_filling_policy_are_retried() -> None:
+    assert {10004, 10020, 10021, 10030} == RETRIABLE
