@@ -52,11 +52,16 @@ def admit_open(
     if signal.pending and isinstance(kept := expiration(signal.expires_ms, spec, utc_ms), Denial):
         return kept
     limits = config.limits
-    if limits.max_positions and len(terminal.positions()) >= limits.max_positions:
-        return Denial(
-            Code.TOO_MANY_POSITIONS,
-            f"{limits.max_positions} positions are open, the terminal's limit. Close some or raise it.",
-        )
+    if limits.max_positions:
+        held = len(terminal.positions())
+        if signal.pending:  # each that waits may become one more
+            held += len(terminal.orders())
+        if held >= limits.max_positions:
+            return Denial(
+                Code.TOO_MANY_POSITIONS,
+                f"{held} positions{' and pending orders' if signal.pending else ''} are open; the terminal's limit is"
+                f" {limits.max_positions}. Close some or raise it.",
+            )
     lots = size(signal.lots, config.sizing, limits, spec)
     if isinstance(lots, Denial):
         return lots

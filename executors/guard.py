@@ -53,6 +53,9 @@ class Guard:
         }
         self._keys: dict[int, Key] = {key[1]: key for key in self._armed if key[1]}
         self._held: dict[int, Position] = {}
+        self._judged: dict[
+            str, tuple[Decimal, Decimal]
+        ] = {}  # symbol → the prices at which all stays as it is
         self._joined: set[Key] = set()  # (open, position) of templates that have been applied to it
         self._missing_ms: dict[Key, float] = {}
         self._paused: dict[int, tuple[float, float]] = {}  # position_ticket → until when, how long
@@ -107,7 +110,12 @@ class Guard:
         """Positions as the terminal has them now: new ones are armed, what is gone is cleared."""
         if not self._armed:
             return
-        self._held = {item.ticket: item for item in positions}
+        held = {item.ticket: item for item in positions}
+        if {ticket: _matters(item) for ticket, item in held.items()} != {
+            ticket: _matters(item) for ticket, item in self._held.items()
+        }:
+            self._judged.clear()
+        self._held = held
         now = self._now()
         for key in [key for key in self._armed if key[1] == 0]:
             self._bind(key, positions, now)
@@ -154,19 +162,30 @@ class Guard:
         """At most one stop loss is moved; True when one was. Raises TerminalError."""
         if self._halted and not halted:
             self._paused.clear()
+            self._judged.clear()
         self._halted = halted
         tickets = [key[1] for key, item in self._armed.items() if key[1] in self._held and item.armed]
         ticks: dict[str, Tick | None] = {}
+        waiting: set[str] = set()  # symbols of positions that are tried again later, whatever the price
         for index in range(len(tickets)):
             ticket = tickets[(self._turn + index) % len(tickets)]
-            if self._paused.get(ticket, (0.0, 0.0))[0] > self._now():
-                continue
             position = self._held[ticket]
+            if self._paused.get(ticket, (0.0, 0.0))[0] > self._now():
+                waiting.add(position.symbol)
+                continue
             if position.symbol not in ticks:
                 ticks[position.symbol] = self._terminal.tick(position.symbol)
+            tick = ticks[position.symbol]
+            if tick is not None and self._judged.get(position.symbol) == (tick.bid, tick.ask):
+                continue
             if self._move(self._keys[ticket], position, ticks[position.symbol]):
                 self._turn = (self._turn + index + 1) % len(tickets)
                 return True
+        self._judged |= {
+            symbol: (tick.bid, tick.ask)
+            for symbol, tick in ticks.items()
+            if tick is not None and symbol not in waiting
+        }
         return False
 
     def _move(self, key: Key, known: Position, tick: Tick | None) -> bool:
@@ -224,6 +243,7 @@ class Guard:
     def _put(self, key: Key, protection: Protection) -> None:
         self._journal.protect(*key, protection.model_dump_json())
         self._armed[key] = protection
+        self._judged.clear()
         if key[1]:
             self._keys[key[1]] = key
 
@@ -234,3 +254,7 @@ class Guard:
         if not key[1]:
             self._joined = {item for item in self._joined if item[0] != key[0]}
         self._missing_ms.pop(key, None)
+
+
+def _matters(position: Position) -> tuple[Decimal, Decimal, Decimal]:
+    return position.sl, position.tp, position.price_open

@@ -133,4 +133,5 @@ def _tickets(requests: list[RequestRow], kind: str) -> list[int]:
 
 
 def _closed(row: LegRow) -> list[int]:
-    return [int(item[0]) for item in row.plan.get("tickets", [])]
+    armed = row.plan.get("protect", {}).get("positions", [])
+    return [int(item[0]) for item in (*row.plan.get("tickets", []), *armed)]

@@ -13,7 +13,8 @@ from executors.terminals.base import ZERO, SendReply, TradeRequest
 ACTION_DEAL, ACTION_PENDING, ACTION_SLTP, ACTION_MODIFY = 1, 5, 6, 7  # TRADE_ACTION_*
 FILLING_RETURN = 2  # ORDER_FILLING_RETURN
 REQUOTE, REJECT, CANCEL, PLACED, DONE, DONE_PARTIAL = 10004, 10006, 10007, 10008, 10009, 10010
-NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, INVALID_FILL, CONNECTION = (
+INVALID, NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, INVALID_FILL, CONNECTION = (
+    10013,
     10025,
     10036,
     10020,
@@ -107,6 +108,9 @@ def judge(request: TradeRequest, reply: SendReply) -> Verdict:
         return Verdict(Outcome.PLACED, "The broker has the order; its deal is not known yet.")
     if code == NO_CHANGES and request.action in (ACTION_SLTP, ACTION_MODIFY):
         return Verdict(Outcome.DONE, "It was so already.")
+    if code == INVALID and request.order:
+        gone = f"Order {request.order} is not there (any more), or may not be changed so"
+        return Verdict(Outcome.REFUSED, f"{gone} (MetaTrader {code}: {result.comment}).")
     if code in REFUSALS:
         return Verdict(
             Outcome.REFUSED, f"{REFUSALS[code]} (MetaTrader {code}: {result.comment}).", code in RETRIABLE

@@ -47,7 +47,9 @@ class Sender:
 
 def serve(index: int, ready: Callable[[], None]) -> None:
     work = Work(f"celery{EVENTS:d}", index)
-    os.environ.pop("DJANGO_SETTINGS_MODULE", None)  # a plain worker: Celery would set all of Django up in each
+    os.environ.pop(
+        "DJANGO_SETTINGS_MODULE", None
+    )  # a plain worker: Celery would set all of Django up in each
     app = make(os.environ["BENCH_REDIS"])
     app.task(name=TASK)(work.run)
     worker_ready.connect(lambda **_: ready(), weak=False)

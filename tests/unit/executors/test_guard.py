@@ -162,3 +162,16 @@ def test_a_position_of_somebody_else_can_be_protected(machine: Machine) -> None:
     machine.turn()
     assert machine.venue.held()[0].sl == FROM_1_1
     assert of(machine, ticket).moves == 1
+
+
+def test_prices_that_stand_still_cost_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    armed(machine)
+    machine.turn()
+    judged: list[Any] = []
+    monkeypatch.setattr("executors.guard.next_stop", lambda *given: judged.append(given))
+    for _ in range(5):
+        machine.turn()
+    assert judged == []
+    machine.venue.bid = Decimal("1.1001")
+    machine.turn()
+    assert len(judged) == 1

@@ -290,3 +290,33 @@ def test_a_late_placing_after_not_executed_is_adopted(machine: Machine) -> None:
     assert any("executed late" in text for text in machine.alarms)
     assert machine.send(make(2, "cancel", all=True))
     machine.until(lambda: machine.row(name).state is S.CANCELLED)
+
+
+def test_pending_orders_count_towards_the_limit_of_positions(machine: Machine) -> None:
+    machine.config = machine.execution.config = make_config(
+        limits={"max_positions": 2, "orders_per_second": 0}
+    )
+    place(machine, 1)
+    place(machine, 2)
+    denied = last(machine, machine.send(make_open(3, **LIMIT)))
+    assert (denied.state, denied.code) == (S.DENIED, Code.TOO_MANY_POSITIONS)
+    assert last(machine, machine.send(make_open(4))).state is S.FILLED  # two at once are allowed
+
+
+def test_a_protect_tells_which_positions_it_armed(machine: Machine) -> None:
+    machine.send(make_open(1))
+    name = machine.send(make(2, "protect", symbol="EURUSD", trailing={"distance": "0.1"}))
+    assert last(machine, name).state is S.DONE
+    assert last(machine, name).position_tickets == [machine.venue.held()[0].ticket]
+
+
+def test_a_cancel_of_what_is_gone_says_so(machine: Machine) -> None:
+    _, ticket = place(machine, 1)
+
+    def go(request: Any) -> None:
+        end(machine.venue, ticket, 2)
+
+    machine.venue.before_send = go
+    name = machine.send(make(2, "cancel", order_ticket=ticket))
+    assert last(machine, name).state is S.REJECTED
+    assert f"Order {ticket} is not there" in last(machine, name).message
