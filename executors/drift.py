@@ -90,7 +90,8 @@ class DriftWatch:
             if earlier is None:
                 if order.order_id is None:
                     self._doubt("order appeared", ticket, order.symbol, before, now)
-            elif _levels(earlier) != _levels(order):
+            elif earlier.order_type == order.order_type and _levels(earlier) != _levels(order):
+                # one whose stop was reached goes on as another type, at its limit price
                 self._doubt("order changed", ticket, order.symbol, before, now, _levels(earlier))
         for ticket in before.orders.keys() - now.orders.keys():
             self._doubt("order gone", ticket, before.orders[ticket].symbol, before, now)
@@ -104,8 +105,12 @@ class DriftWatch:
     def judge(self, deals: Collection[Deal], history: Collection[Order], known: Known) -> list[DriftEvent]:
         """What is certain by now; the rest stays in doubt."""
         events = []
+        by_position: dict[int, list[Deal]] = {}
+        for deal in deals:
+            by_position.setdefault(deal.position_id, []).append(deal)
         for key, doubt in list(self.doubts.items()):
-            verdict = self._judge(doubt, deals, history, known)
+            mine = deals if doubt.kind == "balance" else by_position.get(doubt.ticket, [])
+            verdict = self._judge(doubt, mine, history, known)
             if verdict is None:
                 continue
             del self.doubts[key]
@@ -182,9 +187,7 @@ class DriftWatch:
         own = [
             deal
             for deal in deals
-            if deal.position_id == doubt.ticket
-            and deal.time_ms >= since
-            and (deal.entry == ENTRY_INOUT or (deal.entry == ENTRY_IN) == grows)
+            if deal.time_ms >= since and (deal.entry == ENTRY_INOUT or (deal.entry == ENTRY_IN) == grows)
         ]
         for deal in own:
             others = deal.reason in NEVER_OURS or (deal.reason in OF_PEOPLE and not known.ours(deal))

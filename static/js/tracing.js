@@ -22,7 +22,8 @@ export function attachTracing({ store, clock, send }) {
   /** @type {string[]} */
   let waiting = [];
   const stop = store.arrived.subscribe((order) => {
-    if (order.page && waiting.length < MOST_WAITING) waiting.push(order.order_id);
+    // clicked before a reload: the page's clock began anew since
+    if (order.page && order.page.clicked_ms >= 0 && waiting.length < MOST_WAITING) waiting.push(order.order_id);
   });
   const timer = setInterval(() => {
     const offset = clock.best;

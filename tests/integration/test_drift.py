@@ -46,8 +46,8 @@ class Hand:
 class Watched(Rig):
     """The executor's parts with the account sync, as the executor runs it between orders."""
 
-    def __init__(self, broker: PaperBroker, directory: Path) -> None:
-        super().__init__(broker, directory, "lab")
+    def __init__(self, broker: PaperBroker, directory: Path, kind: str = "lab") -> None:
+        super().__init__(broker, directory, kind)
         self.updates: list[TerminalUpdate] = []
         self.told: list[str] = []
         self.hands: list[Link] = []
@@ -151,6 +151,21 @@ def test_every_verb_of_ours_is_no_drift(rig: Watched) -> None:
     done("close_by", symbol="EURUSD")
     done("close", all=True)
     assert rig.positions() == ()
+
+
+def test_netting_of_ours_is_no_drift_and_a_hand_in_it_is(
+    broker: PaperBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift, "HISTORY_MS", 400)
+    rig = Watched(broker, tmp_path, "net")
+    try:
+        for side, lots in (("buy", 0.2), ("buy", 0.1), ("sell", 0.5)):  # more of it, then the other way round
+            rig.settle(rig.signal("open", side=side, lots=lots))
+            rig.stays_quiet()
+        Hand(rig).send(**BUY | {"volume": 0.05})
+        rig.comes_to({"LOTS_CHANGED": 1})
+    finally:
+        rig.close()
 
 
 def test_a_position_by_hand(rig: Watched) -> None:

@@ -238,6 +238,11 @@ def test_a_pending_order_that_is_gone(state: int | None, codes: list[str]) -> No
     assert desk.look() + desk.look(after_ms=HISTORY_MS) == codes
 
 
+def test_a_stop_limit_whose_stop_was_reached_is_no_drift() -> None:
+    desk = Desk(orders=[pending(5, order_type="buy_stop_limit", limit_price="0.99")])
+    assert desk.look(orders=[pending(5, price="0.99")], after_ms=60_000) == []
+
+
 def test_an_order_that_we_removed_is_no_drift() -> None:
     desk = Desk(orders=[pending(5)])
     desk.removed.add(5)
