@@ -46,12 +46,13 @@ class Wakeup:
                 text.encode(),
             )
             try:
-                sealed.append((address, seal(frame, self._keyring, FRAME_MAX)))
+                raw = seal(frame, self._keyring, FRAME_MAX)
             except WireError as error:
                 logger.warning("a leg fits no frame: %s", error, extra={"order_id": leg.order_id})
-        for address, raw in sealed:
+                continue
+            sealed.append((address, raw))
             if len(raw) <= DATAGRAM_MAX:
-                self._datagram(address, raw)
+                self._datagram(address, raw)  # at once: its executor works while the next one's is sealed
         if tcp:
             for address, raw in sealed:
                 self._stream(address).send(packed(raw))
