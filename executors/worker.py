@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import setproctitle
 from celery import Celery
@@ -27,7 +28,7 @@ from executors.messages import TerminalConfig
 from executors.progress import Progress
 from executors.restarts import EXIT_CONFIG, EXIT_JOURNAL, EXIT_LOCKED
 from executors.terminals.factory import open_terminal
-from tradedist import keys
+from tradedist import celery_consumer, keys
 from tradedist.wire import Keyring
 
 logger = logging.getLogger(__name__)
@@ -72,18 +73,7 @@ def main(
     executor.served.wait(
         FIRST_S
     )  # orders first: Celery is their second wake-up, and takes the processor for a while
-    worker = app.Worker(
-        hostname=f"{terminal_id}@{settings.HOST_ID}",
-        queues=[keys.terminal_queue(terminal_id)],
-        pool="solo",
-        concurrency=1,
-        task_events=True,
-        without_gossip=True,
-        without_mingle=True,
-        heartbeat_interval=30,
-        loglevel=settings.LOG_LEVEL,
-        optimization="fair",
-    )
+    worker = celery_worker(app, terminal_id)
     handing_over = _hand_over_when_asked()
     _end_with(executor)
     try:
@@ -97,6 +87,23 @@ def main(
     if isinstance(executor.failed, JournalUnwritable):
         return EXIT_JOURNAL
     return 1 if executor.failed else 0
+
+
+def celery_worker(app: Celery, terminal_id: str) -> Any:
+    """The worker of a terminal's queue; its only one, since its process holds the terminal's lock."""
+    celery_consumer.alone_at_its_queue(app, keys.unacked(terminal_id))
+    return app.Worker(
+        hostname=f"{terminal_id}@{settings.HOST_ID}",
+        queues=[keys.terminal_queue(terminal_id)],
+        pool="solo",
+        concurrency=1,
+        task_events=True,
+        without_gossip=True,
+        without_mingle=True,
+        heartbeat_interval=30,
+        loglevel=settings.LOG_LEVEL,
+        optimization="fair",
+    )
 
 
 def _hand_over_when_asked() -> threading.Event:

@@ -186,4 +186,9 @@ def terminal_queue(terminal_id: str) -> str:
     return f"terminal.{terminal_id}"
 
 
+def unacked(terminal_id: str) -> str:
+    """hash, with zset `….index` and lock `….mutex`: tasks that the terminal's worker has taken and not ended."""
+    return f"unacked.{terminal_id}"
+
+
 HOUSEKEEPING_QUEUE = "housekeeping"  # beat's periodic tasks

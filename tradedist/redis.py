@@ -83,7 +83,8 @@ def _async_client(url: str) -> "redis.asyncio.Redis":
         timeout=WAIT_S,
         decode_responses=True,
         socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        # a loop that is busy for half a second learns late that the connection is there
+        socket_connect_timeout=TIMEOUT_S,
         retry=AsyncRetry(NoBackoff(), 0),
     )
     client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)

@@ -1,0 +1,190 @@
+"""Accept as the web process calls it, on a real Valkey: many at once, replicas that confirm or do not, a full store."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+
+import tradedist.celery  # noqa: F401  as in the web process: accept sends tasks
+from executors import dispatch
+from executors.errors import Code, Refused
+from executors.fanout import Fanout
+from executors.messages import Leg
+from executors.orders import OrderState
+from executors.state import ExecutorStore
+from tests.integration.people import World
+from tests.integration.test_state import journaled
+from tests.stack import wait_until
+from tests.valkey import Valkey
+from tradedist import keys
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S = OrderState
+
+
+@pytest.fixture
+async def ted(transactional_db: None, state_redis: Any, settings: Any) -> AsyncIterator[Any]:
+    settings.ORDERS_PER_SECOND = 100_000
+    dispatch._rate._buckets.clear()
+    world = await sync_to_async(World)()
+    yield world.ted
+    await dispatch.close_process()
+
+
+def an_open(**changes: Any) -> dict[str, Any]:
+    body = {
+        "signal_id": str(uuid4()),
+        "action": "open",
+        "symbol": "EURUSD",
+        "side": "buy",
+        "lots": 0.1,
+        "targets": {"groups": ["desk"]},
+    }
+    return {**body, **changes}
+
+
+async def test_five_hundred_signals_at_once_are_all_accepted(ted: Any, state_redis: Any) -> None:
+    bodies = [an_open() for _ in range(500)]
+    said = await asyncio.gather(
+        *(dispatch.accept(body, ted, source="rest") for body in bodies), return_exceptions=True
+    )
+    answers = [answer for answer in said if isinstance(answer, dispatch.Accepted)]
+    assert [answer for answer in said if answer not in answers] == []
+    assert [answer.view.signal_id for answer in answers] == [body["signal_id"] for body in bodies]
+    assert all(answer.created and answer.view.durability == "full" for answer in answers)
+    assert state_redis.zcard(keys.outbox("london")) == 500
+    pool: Any = dispatch.process().client.connection_pool
+    assert len(pool._available_connections) + len(pool._in_use_connections) <= 32
+
+
+async def test_a_store_that_hangs_answers_everybody_within_bounds(
+    ted: Any, state_server: Valkey, state_redis: Any
+) -> None:
+    await dispatch.accept(an_open(), ted, source="rest")
+    state_server.freeze()
+    began = time.monotonic()
+    try:
+        answers = await asyncio.gather(
+            *(dispatch.accept(an_open(), ted, source="rest") for _ in range(200)), return_exceptions=True
+        )
+    finally:
+        state_server.cont()
+    assert {type(answer).__name__ for answer in answers} == {"AcceptUnknown"}
+    assert time.monotonic() - began < 10
+
+
+# --- replicas ---
+
+
+def follow(replica: Valkey, primary: Valkey) -> None:
+    with replica.client() as client:
+        client.config_set("masterauth", "test-password")
+        client.replicaof("127.0.0.1", primary.server.port)
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", 10, 0.02)
+
+
+async def test_durability_says_whether_the_replicas_have_it(
+    ted: Any, state_server: Valkey, make_valkey: Callable[..., Valkey], settings: Any
+) -> None:
+    settings.REPLICAS_CONFIRM = 1
+    settings.REPLICAS_WAIT_MS = 1_000  # a busy machine's disk
+    replica = make_valkey(durable=True)
+    follow(replica, state_server)
+    body = an_open()
+    first = await dispatch.accept(body, ted, source="rest")
+    assert first.view.durability == "full"
+    with replica.client() as client:
+        assert client.hget(keys.signal(body["signal_id"]), "digest")
+    replica.freeze()
+    settings.REPLICAS_WAIT_MS = 50
+    await dispatch.close_process()  # the settings are read at a process's start
+    late = an_open()
+    began = time.monotonic()
+    answer = await dispatch.accept(late, ted, source="rest")
+    assert (answer.created, answer.view.durability) == (True, "degraded")
+    assert time.monotonic() - began < 1
+    assert (await dispatch.accept(late, ted, source="rest")).view.durability == "degraded"
+    replica.cont()
+
+    async def again() -> str:
+        return (await dispatch.accept(late, ted, source="rest")).view.durability
+
+    async with asyncio.timeout(10):
+        while await again() != "full":  # noqa: ASYNC110  the same id again says how it is now
+            await asyncio.sleep(0.02)
+
+
+async def test_a_forgotten_script_is_loaded_with_replicas_too(
+    ted: Any, state_redis: Any, settings: Any
+) -> None:
+    settings.REPLICAS_CONFIRM = 1
+    settings.REPLICAS_WAIT_MS = 1
+    for _ in range(2):
+        state_redis.script_flush()
+        answer = await dispatch.accept(an_open(), ted, source="rest")
+        assert (answer.created, answer.view.durability) == (True, "degraded")  # there is no replica
+
+
+# --- a full store ---
+
+
+async def test_a_full_store_refuses_with_its_own_code_and_recovers(ted: Any, state_redis: Any) -> None:
+    await dispatch.accept(an_open(), ted, source="rest")
+    before = state_redis.dbsize()
+    state_redis.config_set("maxmemory", "1")
+    close = {"signal_id": str(uuid4()), "action": "close", "all": True, "targets": {"groups": ["desk"]}}
+    try:
+        for body in (an_open(), close):
+            with pytest.raises(Refused) as refusal:
+                await dispatch.accept(body, ted, source="rest")
+            assert (refusal.value.code, refusal.value.status) == (Code.STORE_FULL, 503)
+        assert state_redis.dbsize() == before
+        assert set(dispatch.process().spool.entries) & {close["signal_id"]} == set()
+    finally:
+        state_redis.config_set("maxmemory", "64mb")
+    assert (await dispatch.accept(close, ted, source="rest")).created
+
+
+# --- Celery tasks as a backup ---
+
+
+async def test_as_a_backup_only_unreported_orders_become_tasks(
+    ted: Any, state_redis: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[str] = []
+    monkeypatch.setattr(
+        "executors.fanout.publish_tasks", lambda legs: published.extend(leg.order_id for leg, _ in legs)
+    )
+    settings.CELERY_DISPATCH, settings.CELERY_BACKUP_MS, settings.DISPATCH_GRACE_MS = "backup", 100, 1
+    done, waiting = an_open(), an_open()
+    for body in (done, waiting):
+        await dispatch.accept(body, ted, source="rest")
+    for terminal_id in ("london", "tokyo"):
+        leg = Leg.model_validate_json(
+            state_redis.hget(keys.order(f"{done['signal_id']}:{terminal_id}"), "leg")
+        )
+        ExecutorStore(state_redis, terminal_id).publish("j", 1, journaled(leg, S.INTENT, S.FILLED), after=0)
+    async with asyncio.timeout(5):
+        while not published:  # noqa: ASYNC110  a thread publishes
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)
+    assert sorted(published) == [f"{waiting['signal_id']}:{name}" for name in ("london", "tokyo")]
+
+
+async def test_by_default_every_order_becomes_a_task(
+    ted: Any, state_redis: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[str] = []
+    monkeypatch.setattr(
+        "executors.fanout.publish_tasks", lambda legs: published.extend(leg.order_id for leg, _ in legs)
+    )
+    body = an_open()
+    await dispatch.accept(body, ted, source="rest")
+    here: Fanout = dispatch.process().fanout
+    await asyncio.wait(here._tasks, timeout=5)
+    assert sorted(published) == [f"{body['signal_id']}:{name}" for name in ("london", "tokyo")]
