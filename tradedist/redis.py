@@ -17,7 +17,7 @@ from redis.retry import Retry
 TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 0.5
 CONNECTIONS = 32  # of one asynchronous client; more of them only switch more (measured: 16 to 32 are fastest)
-WAIT_S = 2.0  # for one of them; longer counts as a Redis that does not answer
+WAIT_S = 5.0  # for one of them; longer counts as a Redis that does not answer
 
 
 def state() -> "redis.Redis":

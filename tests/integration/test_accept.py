@@ -75,7 +75,7 @@ async def test_a_store_that_hangs_answers_everybody_within_bounds(
     finally:
         state_server.cont()
     assert {type(answer).__name__ for answer in answers} == {"AcceptUnknown"}
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
 
 
 # --- replicas ---
