@@ -292,7 +292,7 @@ async def close_process() -> None:
     """Ends what `process` began in this event loop; for an orderly end, and tests."""
     if found := _loops.pop(asyncio.get_running_loop(), None):
         found.watch.cancel()
-        await asyncio.wait([found.watch])
+        await asyncio.wait([found.watch], timeout=1)
         await found.fanout.close()
         await found.spool.close()
         await found.client.aclose()

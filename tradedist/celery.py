@@ -39,7 +39,7 @@ app.conf.update(
     broker_connection_max_retries=None,
     broker_channel_error_retry=True,
     broker_transport_options={
-        "socket_timeout": 2,
+        "socket_timeout": 1,  # of each command: what a worker had to say when its broker froze is several
         "socket_connect_timeout": 0.5,
         "socket_keepalive": True,
         # a broker that hangs is noticed 1.5 to 2 seconds after its last answer: BRPOP waits 1 second at the server

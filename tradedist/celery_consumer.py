@@ -8,17 +8,53 @@ gives out again only after the visibility timeout, under a lock that the killed 
 import logging
 from typing import Any
 
+import redis
 from celery import Celery, bootsteps
 from celery.worker.consumer import Consumer
-from celery.worker.state import maybe_shutdown
+from celery.worker.state import maybe_shutdown, reserved_requests
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 1.0
 FIRST_S, STEP_S, LONGEST_S = 0.05, 0.05, 0.5
+
+
+class NoLostAcknowledgement(bootsteps.StartStopStep):
+    """A worker that may hold one message, and could not acknowledge it, would never ask for another one.
+
+    Celery logs "Couldn't ack" and goes on; when the broker then answers again on the same connection (it was frozen, not
+    killed) nothing ever ends the wait. In a solo worker no task is at work when a timer runs: a message that is held
+    then is such a one, and a new connection has it given out again.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._timer: Any = None
+
+    def start(self, parent: Any) -> None:
+        self._timer = parent.timer.call_repeatedly(LOOK_S, self._look, (parent,))
+
+    def stop(self, parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, parent: Any) -> None:
+        consumer = parent.task_consumer
+        if consumer is not None and not (consumer.channel.qos.can_consume() or reserved_requests):
+            raise redis.exceptions.ConnectionError("a task could not be acknowledged: connecting anew")
 
 
 class QuickConsumer(Consumer):
     """`worker_consumer` of every worker here."""
+
+    class Blueprint(Consumer.Blueprint):
+        default_steps = [
+            *Consumer.Blueprint.default_steps,
+            "tradedist.celery_consumer:NoLostAcknowledgement",
+        ]
 
     def ensure_connected(self, conn: Any) -> Any:
         """Tries until it succeeds, or the worker is told to stop."""

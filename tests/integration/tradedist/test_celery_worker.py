@@ -129,6 +129,7 @@ def test_a_broker_that_hangs_and_comes_back_or_is_replaced_does_not_end_the_work
     bench.server.cont()
     bench.publish("after the freeze")
     thawed = bench.wait("after the freeze done")
+    time.sleep(0.3)  # its last words are out
     before = bench.trouble()
     bench.server.freeze()
     began = time.monotonic()
@@ -142,6 +143,21 @@ def test_a_broker_that_hangs_and_comes_back_or_is_replaced_does_not_end_the_work
         f"\na hang is noticed after {noticed:.1f} s; after a freeze {thawed * 1000:.0f} ms, after a replacement"
         f" {replaced * 1000:.0f} ms to the tasks' end"
     )
+
+
+def test_a_worker_whose_acknowledgement_was_lost_goes_on(bench: Bench) -> None:
+    """The broker freezes while a task runs, for longer than a command may take, and goes on with its connections whole."""
+    bench.start()
+    bench.publish("cut", 0.5)
+    bench.wait("cut begun")
+    bench.server.freeze()
+    wait_until(lambda: "Couldn't ack" in bench.log.read_text(), 40, 0.02)
+    bench.server.cont()
+    bench.publish("next")
+    took = bench.wait("next done")
+    print(f"\nafter a lost acknowledgement {took:.1f} s to the next task's end")
+    with bench.server.client() as client:
+        wait_until(lambda: client.hlen(keys.unacked(TERMINAL)) == 0, 20, 0.05)
 
 
 def test_closes_go_first_and_only_json_is_read(bench: Bench) -> None:
