@@ -50,7 +50,7 @@ class NoLostAcknowledgement(bootsteps.StartStopStep):
 class QuickConsumer(Consumer):
     """`worker_consumer` of every worker here."""
 
-    class Blueprint(Consumer.Blueprint):
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]
         default_steps = [
             *Consumer.Blueprint.default_steps,
             "tradedist.celery_consumer:NoLostAcknowledgement",

@@ -48,7 +48,11 @@ def an_open(**changes: Any) -> dict[str, Any]:
     return {**body, **changes}
 
 
-async def test_five_hundred_signals_at_once_are_all_accepted(ted: Any, state_redis: Any) -> None:
+async def test_five_hundred_signals_at_once_are_all_accepted(
+    ted: Any, state_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradedist.redis.WAIT_S", 30.0)  # a busy machine's minute is not what is tested
+    await dispatch.close_process()
     bodies = [an_open() for _ in range(500)]
     said = await asyncio.gather(
         *(dispatch.accept(body, ted, source="rest") for body in bodies), return_exceptions=True
@@ -75,7 +79,7 @@ async def test_a_store_that_hangs_answers_everybody_within_bounds(
     finally:
         state_server.cont()
     assert {type(answer).__name__ for answer in answers} == {"AcceptUnknown"}
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 30
 
 
 # --- replicas ---
