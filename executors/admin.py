@@ -18,7 +18,7 @@ from django.urls import path
 
 from executors import audit, configuration, modes, tokens
 from executors.admin_forms import NewUserForm, TerminalForm, UserForm, role_of
-from executors.admin_pages import drift, global_switch, live_states, signal, signals
+from executors.admin_pages import alerts, drift, global_switch, live_states, signal, signals
 from executors.admin_settlement import open_orders, settle
 from executors.admin_site import AuditedAdmin
 from executors.errors import Refused
@@ -336,6 +336,7 @@ class SignalRecordAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[Any]:
         site = self.admin_site
         own = [
+            path("alerts/", site.admin_view(lambda request: alerts(request, site)), name="executors_alerts"),
             path("drift/", site.admin_view(lambda request: drift(request, site)), name="executors_drift"),
             path(
                 "settle/",

@@ -18,8 +18,9 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from executors import configuration, grants, modes, readmodel
+from executors.alerts import read_alerts, recent
 from executors.errors import Refused
-from executors.messages import DriftLog, SignalView
+from executors.messages import Alert, DriftLog, SignalView
 from executors.models import Terminal
 from executors.orders import SETTLED, OrderState
 from executors.readmodel import SignalPage
@@ -136,6 +137,29 @@ def _shown(view: SignalView) -> dict[str, Any]:
 
 def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def alerts(request: HttpRequest, site: AdminSite) -> HttpResponse:
+    """What operators must know: what holds, and what was raised and ended lately."""
+    terminal_ids = _terminal_ids(request)
+    held: list[Alert] = []
+    lately: list[Alert] = []
+    try:
+        with state() as client:
+            pipe = client.pipeline(transaction=False)
+            for terminal_id in terminal_ids:
+                pipe.hvals(keys.open_alerts(terminal_id))
+            held = read_alerts(text for texts in pipe.execute() for text in texts)
+            lately = [alert for alert in recent(client) if alert.terminal_id in set(terminal_ids)]
+    except redis.RedisError as error:
+        messages.error(request, f"The state Redis does not answer: {error}")
+    context = {
+        **site.each_context(request),
+        "title": "Alerts",
+        "open": [{"alert": alert, "at": _time(alert.time_ms)} for alert in held],
+        "lately": [{"alert": alert, "at": _time(alert.time_ms)} for alert in lately],
+    }
+    return TemplateResponse(request, "admin/executors/alerts.html", context)
 
 
 def drift(request: HttpRequest, site: AdminSite) -> HttpResponse:

@@ -15,7 +15,7 @@ from tradedist.hub import Event, entry_order
 from tradedist.mailbox import Stamp
 
 CURSOR = re.compile(r"^([0-9a-f]{16}):(\d{1,15}-\d{1,15})(?::([0-9a-f]{8}))?$")
-MERGED = ("account", "positions", "pending_orders", "latency_us", "broker_us", "drift")
+MERGED = ("account", "positions", "pending_orders", "latency_us", "broker_us", "drift", "alerts")
 
 
 class Cursor(NamedTuple):

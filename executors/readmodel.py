@@ -14,10 +14,13 @@ from asgiref.sync import sync_to_async
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from executors import grants
+from executors.alerts import AlertCode, read_alerts
 from executors.configuration import GLOBAL, strictest, terminal_mode
 from executors.grants import Standing, TerminalRef
 from executors.messages import (
+    INSTANCE_STATUSES,
     AccountState,
+    Alert,
     DriftLog,
     InstanceStatus,
     Message,
@@ -59,7 +62,7 @@ class TerminalView(Message):
     level: str  # view or trade
     enabled: bool
     mode: Mode  # of the terminal itself
-    effective_mode: Mode  # the stricter of its own and the global one
+    effective_mode: Mode  # the strictest of its own, the global one, and what a wrong clock allows
     status: InstanceStatus
     stale: bool  # nothing heard of its executor for 5 s
     seen_ms: int | None
@@ -70,6 +73,7 @@ class TerminalView(Message):
     broker_us: int | None
     account: AccountState | None
     drift: DriftLog | None  # what at the terminal no order of ours explains
+    alerts: list[Alert]  # open ones, newest first
 
 
 class SignalPage(Message):
@@ -184,10 +188,19 @@ async def terminals(client: Redis, refs: Mapping[str, TerminalRef]) -> list[Term
         for terminal_id in ids:
             pipe.hgetall(keys.instance(terminal_id))
             pipe.mget([keys.account(terminal_id), keys.drift(terminal_id)])
+            pipe.hvals(keys.open_alerts(terminal_id))
         modes, *rows = await pipe.execute()
     now = now_ms()
     return [
-        _terminal(refs[terminal_id], modes[0], modes[place + 1], rows[2 * place], rows[2 * place + 1], now)
+        _terminal(
+            refs[terminal_id],
+            modes[0],
+            modes[place + 1],
+            rows[3 * place],
+            rows[3 * place + 1],
+            rows[3 * place + 2],
+            now,
+        )
         for place, terminal_id in enumerate(ids)
     ]
 
@@ -198,8 +211,11 @@ def _terminal(
     mode: str | None,
     said: dict[str, str],
     held: list[str | None],
+    open_alerts: list[str],
     now: int,
 ) -> TerminalView:
+    alerts = read_alerts(open_alerts)
+    skewed = "REDUCING" if any(alert.code == AlertCode.CLOCK_SKEW for alert in alerts) else None
     seen_ms = _int(said.get("seen_ms"))
     account, drift = held
     return TerminalView(
@@ -213,7 +229,7 @@ def _terminal(
         level=ref.level,
         enabled=ref.enabled,
         mode=cast(Mode, strictest(mode or ref.mode)),
-        effective_mode=cast(Mode, strictest(mode or ref.mode, all_mode)),
+        effective_mode=cast(Mode, strictest(mode or ref.mode, all_mode, skewed)),
         status=_status(said.get("state")),
         stale=seen_ms is None or now - seen_ms > STALE_MS,
         seen_ms=seen_ms,
@@ -224,6 +240,7 @@ def _terminal(
         broker_us=_int(said.get("broker_us")),
         account=_one(AccountState, account),
         drift=_one(DriftLog, drift),
+        alerts=alerts,
     )
 
 
@@ -265,9 +282,12 @@ async def terminal_updates(client: Redis, terminal_ids: Iterable[str]) -> list[T
                     keys.drift(terminal_id),
                 ]
             )
+            pipe.hvals(keys.open_alerts(terminal_id))
         rows = await pipe.execute()
     updates = []
-    for terminal_id, said, (account, held, pending, drift) in zip(ids, rows[::2], rows[1::2], strict=True):
+    for terminal_id, said, (account, held, pending, drift), alerts in zip(
+        ids, rows[::3], rows[1::3], rows[2::3], strict=True
+    ):
         updates.append(
             TerminalUpdate(
                 terminal_id=terminal_id,
@@ -276,6 +296,7 @@ async def terminal_updates(client: Redis, terminal_ids: Iterable[str]) -> list[T
                 positions=_many(POSITIONS, held),
                 pending_orders=_many(PENDING, pending),
                 drift=_one(DriftLog, drift),
+                alerts=read_alerts(alerts),
                 latency_us=_int(said.get("latency_us")),
                 broker_us=_int(said.get("broker_us")),
                 last_error=said.get("last_error", ""),
@@ -300,8 +321,7 @@ async def modes(client: Redis, terminal_ids: Iterable[str]) -> dict[str, Any]:
 
 
 def _status(text: str | None) -> InstanceStatus:
-    known = ("STARTING", "CONNECTING", "READY", "DISCONNECTED", "HALTED", "STOPPED", "FAILED")
-    return cast(InstanceStatus, text if text in known else "STOPPED")
+    return cast(InstanceStatus, text if text in INSTANCE_STATUSES else "STOPPED")
 
 
 def _int(text: str | None) -> int | None:

@@ -107,6 +107,9 @@
  * @property {number | null} broker_us
  * @property {Account | null} account
  * @property {DriftLog | null} [drift]
+ * @property {Alert[]} [alerts] open ones, newest first
+ *
+ * @typedef {{code: string, terminal_id: string, text: string, time_ms: number}} Alert
  *
  * @typedef {{code: string, message: string, symbol: string, ticket: number | null, time_ms: number}} DriftEvent
  * @typedef {{counts: Record<string, number>, events: DriftEvent[]}} DriftLog  newest first

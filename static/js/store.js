@@ -215,6 +215,7 @@ export class Store {
       broker_us: update.broker_us ?? terminal.broker_us,
       last_error: update.last_error ?? terminal.last_error,
       drift: update.drift ?? terminal.drift ?? null,
+      alerts: update.alerts ?? terminal.alerts ?? [],
     });
     this.#tellDrift(id, terminal.drift, update.drift);
     this.#heard.set(id, this.#now());

@@ -217,3 +217,14 @@ test("a close tells the symbol of what an order known to the page had opened", (
   });
   assert.deepEqual([store.orders.get("x:a").report.symbol, store.orders.get("x:a").report.side], ["USDJPY", "buy"]);
 });
+
+test("a terminal's alerts come with its update and end with it", () => {
+  const store = filledStore();
+  const alert = { code: "BREAKER", terminal_id: "a", text: "Opens are held.", time_ms: 5 };
+  store.takeOrderMessage({ type: "terminal", n: 2, update: { terminal_id: "a", status: "READY", alerts: [alert], time_ms: 5 } });
+  assert.deepEqual(store.terminals.get("a").alerts, [alert]);
+  store.takeOrderMessage({ type: "terminal", n: 3, update: { terminal_id: "a", status: "READY", time_ms: 6 } });
+  assert.deepEqual(store.terminals.get("a").alerts, [alert], "an update without them changes nothing");
+  store.takeOrderMessage({ type: "terminal", n: 4, update: { terminal_id: "a", status: "READY", alerts: [], time_ms: 7 } });
+  assert.deepEqual(store.terminals.get("a").alerts, []);
+});

@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from django.test import Client
+from redis import RedisError
 
 from executors import alerts as alerts_module
 from executors import link as link_module
 from executors.alerts import EVENT_MS, AlertCode, Alerts, counts, read_alerts, recent
+from tests.integration.live import make_terminal, make_user
 from tests.running_executor import Maker, broker, running_executor  # noqa: F401
 from tests.valkey import Valkey
 from tradedist import keys
@@ -74,7 +77,7 @@ def test_what_redis_does_not_take_waits_for_it(state_server: Valkey, state_redis
     alerts = Alerts()
     alerts.raise_(CODE, "t1", "It is gone.")
     state_server.kill()
-    with pytest.raises(alerts_module.redis.RedisError):
+    with pytest.raises(RedisError):
         alerts.flush(state_redis)
     state_server.start()
     alerts.flush(state_redis)
@@ -98,3 +101,30 @@ def test_a_wrong_clock_opens_nothing_until_it_is_set(
     monkeypatch.undo()
     run.wait_for(lambda: not shown(run.redis, run.terminal_id), "the end of the alert")
     assert run.settle(run.open()).state == "FILLED"
+
+
+def test_a_user_sees_the_alerts_of_his_terminals_and_an_admin_all(state_redis: Any, db: None) -> None:
+    """By REST beside the terminal, whose mode says what a wrong clock leaves; in the admin as a list."""
+    london, tokyo = make_terminal("london"), make_terminal("tokyo")
+    user = make_user("tina", london="trade")
+    alerts = Alerts()
+    for terminal in (london, tokyo):
+        alerts.raise_(AlertCode.CLOCK_SKEW, terminal.pk, f"The clock of {terminal.pk} is wrong.")
+    alerts.flush(state_redis)
+    client = Client()
+    client.force_login(user)
+    (item,) = client.get("/api/terminals").json()["items"]
+    assert [alert["text"] for alert in item["alerts"]] == ["The clock of london is wrong."]
+    assert (item["mode"], item["effective_mode"]) == ("ACTIVE", "REDUCING")
+    alerts.end(AlertCode.CLOCK_SKEW, "london")
+    alerts.flush(state_redis)
+    (item,) = client.get("/api/terminals").json()["items"]
+    assert (item["alerts"], item["effective_mode"]) == ([], "ACTIVE")
+    boss = make_user("boss", role="admin")
+    boss.is_staff = boss.is_superuser = True
+    boss.save()
+    client.force_login(boss)
+    page = client.get("/admin/executors/signalrecord/alerts/").content.decode()
+    assert page.count("The clock of tokyo is wrong.") == 2  # open, and lately
+    assert page.count("The clock of london is wrong.") == 1
+    assert "It has ended." in page

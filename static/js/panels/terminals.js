@@ -32,6 +32,7 @@ export function attachTerminals({ store }) {
   const totals = find("#terminal-totals", HTMLElement);
   const tab = find("[data-testid=count-terminals]", HTMLElement);
   const globalMode = find("#global-mode", HTMLElement);
+  const alertCount = find("#alert-count", HTMLElement);
 
   /** @returns {Row} */
   function makeRow() {
@@ -69,8 +70,8 @@ export function attachTerminals({ store }) {
 
   /** @param {Terminal} terminal */
   function noteOf(terminal) {
-    const notes = [];
-    if (terminal.last_error) notes.push(terminal.last_error);
+    const notes = (terminal.alerts ?? []).map(({ code, text }) => `${code}: ${text}`);
+    if (terminal.last_error && !notes.some((note) => note.includes(terminal.last_error))) notes.push(terminal.last_error);
     if (terminal.account && !terminal.account.connected) notes.push("No connection to the broker.");
     else if (terminal.account && !terminal.account.trade_allowed) notes.push("The broker does not allow trading.");
     if (!terminal.can_trade) notes.push("View only.");
@@ -86,6 +87,10 @@ export function attachTerminals({ store }) {
     setText(tab, String(shown.length));
     globalMode.hidden = store.modes.global === "ACTIVE";
     setText(globalMode, store.modes.global === "HALTED" ? "Trading halted" : "Closes only");
+    const alerts = shown.flatMap((terminal) => (terminal.alerts ?? []).map((alert) => ({ ...alert, label: terminal.label || terminal.terminal_id })));
+    alertCount.hidden = alerts.length === 0;
+    setText(alertCount, alerts.length === 1 ? "1 alert" : `${alerts.length} alerts`);
+    alertCount.title = alerts.map(({ label, code, text }) => `${label}: ${code}: ${text}`).join("\n");
     const accounts = shown.flatMap((terminal) => terminal.account ?? []);
     const sums = sumBy(accounts, (account) => [account.currency, account.equity]);
     const text = sums.map(([currency, sum]) => `${currency} ${money(sum)}`).join("|");

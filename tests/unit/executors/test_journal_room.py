@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from executors import journal as journal_module
 from executors.journal import DAY_MS, PRUNED_AT_ONCE, Journal, JournalUnwritable
 from executors.orders import OrderState
 from tests.unit.executors.test_journal import row_of, told
@@ -117,6 +116,6 @@ def test_a_full_disk_is_told_from_other_faults_and_nothing_is_half_written(journ
 def test_a_disk_without_room_is_no_place_to_begin(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.prove_room()
     journal.prove_writable()
-    monkeypatch.setattr(journal_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(JournalUnwritable, match="are free"):
         journal.prove_room()
