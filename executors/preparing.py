@@ -158,7 +158,7 @@ class Preparation:
             return freeze_cancel(orders)
         now = self._execution.clock.redis_ms()
         changes = freeze_modify(signal, positions, orders, self._spec, now)
-        reducing = self._execution.mode == "REDUCING"
+        reducing = self._execution.mode == "REDUCING" or bool(self._execution.skewed)
         if not isinstance(changes, Denial) and reducing and raises_risk(changes, positions, orders):
             return Denial(Code.RAISES_RISK, REDUCING_ONLY)
         return changes

@@ -100,8 +100,12 @@ class Resolution:
             execution.queue.drop(name)
         self._hold_foreign()
         execution.breaker.unknown(len(execution.unknown()))
-        if len(self._foreign) > before:
-            self._alarm("JOURNAL_LOST", f"journal lost: {len(self._foreign)} unsettled orders are looked up")
+        if len(self._foreign) > before or last_seq is not None:
+            self._alarm(
+                "JOURNAL_LOST",
+                f"journal lost: {len(self._foreign)} unsettled orders are looked up; trailing stops and break-evens"
+                " that it had must be armed again",
+            )
 
     def _adopt(self, leg: Leg, state: str, report_seq: int) -> None:
         row = new_row(leg, self.execution.clock)

@@ -320,3 +320,15 @@ def test_a_cancel_of_what_is_gone_says_so(machine: Machine) -> None:
     name = machine.send(make(2, "cancel", order_ticket=ticket))
     assert last(machine, name).state is S.REJECTED
     assert f"Order {ticket} is not there" in last(machine, name).message
+
+
+@pytest.mark.parametrize("why", ["mode", "clock"])
+def test_what_only_reduces_may_not_move_a_stop_loss_away(machine: Machine, why: str) -> None:
+    machine.send(make_open(1, stop_loss="1.05"))
+    if why == "mode":
+        machine.execution.mode = "REDUCING"
+    else:
+        machine.execution.skewed = "The clock is wrong."
+    away = last(machine, machine.send(make(2, "modify", opened_by=1, stop_loss="1.04")))
+    assert (away.state, away.code) == (S.DENIED, Code.RAISES_RISK)
+    assert last(machine, machine.send(make(3, "modify", opened_by=1, stop_loss="1.06"))).state is S.DONE
