@@ -18,7 +18,7 @@ from celery import Celery
 from celery.worker import state as celery_state
 from django.conf import settings
 
-from executors import runtime
+from executors import crashpoints, runtime
 from executors.credentials import CredentialError, unseal
 from executors.executor import Executor
 from executors.journal import JournalUnwritable
@@ -50,6 +50,7 @@ def main(
 ) -> int:
     """Run the terminal until SIGTERM; the process's exit code. `prove_disk`: the one before could not write."""
     terminal_id = config.terminal_id
+    crashpoints.belongs_to(terminal_id)
     setproctitle.setproctitle(f"tradedist executor {terminal_id}")
     directory = directory_of(terminal_id)
     lock = TerminalLock(directory)
