@@ -76,6 +76,12 @@ class Guard:
         elif key in self._armed and row.state in SETTLED and not row.filled_lots:
             self._drop(key)
 
+    def adopt(self, row: LegRow) -> None:
+        """An open that was given up as NOT_EXECUTED and shows up late: its wish holds again."""
+        signal = row.leg.signal
+        if isinstance(signal, OpenSignal) and Protection.of(signal).armed:
+            self._put((row.order_id, 0), Protection.of(signal))
+
     def arm(self, signal: ProtectSignal, *, positions: dict[int, str], opens: list[str]) -> None:
         """`positions`: position_ticket → the open it came from, empty when it is not ours. `opens`: orders that may
         still make positions."""

@@ -253,9 +253,8 @@ class Preparation:
                 for item in made
                 if item.ticket not in {ticket for ticket, _ in wish["positions"]}
             ]
-            wish["opens"] = sorted(
-                {*wish["opens"], *(item.order_id for item in opens if item.order_id in execution.open)}
-            )
+            alive = {*wish["opens"], *(item.order_id for item in opens)} & execution.open.keys()
+            wish["opens"] = sorted(alive)
         else:
             self._fresh_changes(signal, made, opens, plan)
         row.plan, row.plan_kept = plan, False

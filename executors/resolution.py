@@ -385,6 +385,7 @@ class Resolution:
         request.result["message"] = message
         self._alarm("LATE_FILL", f"order {row.order_id} was executed late and is adopted")
         if row.state is S.NOT_EXECUTED:
+            self.execution.guard.adopt(row)
             self.execution.conclude(row, self._trace(row), message, request=request)
         else:  # other requests have decided its state; this one's truth is kept beside it
             self.execution.journal.record(row, request=request)

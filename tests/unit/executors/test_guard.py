@@ -8,7 +8,7 @@ import pytest
 from executors.errors import TerminalError
 from executors.guard import GONE_MS, HALTED
 from executors.protection import Protection
-from tests.simulated import NOT_CONNECTED, REJECT, Fault, make, make_open
+from tests.simulated import LOST_BEFORE, NOT_CONNECTED, REJECT, Fault, make, make_open
 from tests.simulated_changes import trigger
 from tests.simulated_store import Machine
 
@@ -175,3 +175,22 @@ def test_prices_that_stand_still_cost_nothing(machine: Machine, monkeypatch: pyt
     machine.venue.bid = Decimal("1.1001")
     machine.turn()
     assert len(judged) == 1
+
+
+def test_a_protect_that_waited_for_an_open_that_was_not_executed_arms_nothing(machine: Machine) -> None:
+    machine.venue.script.append(LOST_BEFORE)
+    machine.send(make_open(1))
+    name = machine.send(make(2, "protect", opened_by=1, trailing=TRAIL))
+    machine.until(lambda: not machine.execution.open)
+    assert machine.row(name).state == "REJECTED"
+    assert machine.journal.protections() == []
+
+
+def test_a_late_fill_is_protected_after_all(machine: Machine) -> None:
+    machine.venue.script.append(Fault(after_ms=40_000, reply=-10005))
+    name = machine.send(make_open(1, trailing=TRAIL))
+    machine.until(lambda: machine.row(name).state == "NOT_EXECUTED")
+    assert machine.journal.protections() == []
+    machine.until(lambda: machine.row(name).state == "FILLED")
+    machine.turn()
+    assert machine.venue.held()[0].sl == FROM_1_1
