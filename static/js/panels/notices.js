@@ -10,6 +10,9 @@ import { terminalLabel } from "../selectors.js";
  * @import {Toast} from "./toasts.js"
  */
 
+/** Ends of pending orders that somebody has asked for. */
+const AS_WISHED = new Set(["PENDING_CANCELLED", "PENDING_EXPIRED"]);
+
 const DONE = /** @type {Record<string, string>} */ ({
   close: "Nothing to close", modify: "Changed", cancel: "Cancelled", protect: "Protected", close_by: "Closed by each other",
 });
@@ -25,11 +28,15 @@ export function attachNotices(store, say) {
       const where = same.length === 1 ? terminalLabel(store, report.terminal_id) : count(same.length, "terminal");
       say({
         key: `${id} ${state} ${code}`,
-        tone: state === "UNKNOWN" ? "warn" : "bad",
+        tone: state === "UNKNOWN" ? "warn" : AS_WISHED.has(code) ? undefined : "bad",
         title: `${stateName(state)}: ${wordsOf(order(orders, report.order_id))} on ${where}`,
         code,
         text: report.message,
       });
+    }
+    if (state === "MANUAL") {
+      const where = terminalLabel(store, report.terminal_id);
+      say({ key: `${id} ${report.order_id} settled`, tone: "warn", title: `Settled by hand: ${wordsOf(order(orders, report.order_id))} on ${where}`, code, text: report.message });
     }
     if (!store.sent.has(id)) return;
     if (orders.every((order) => order.state === "PLACED" && order.report.action === "open")) {
