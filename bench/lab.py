@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "bench-password"
 PERSONALITY = "net"  # netting: buys and sells by turns leave no positions behind
 FIRST_LOGIN = 7_000_000
-STARTS_WITHIN_S = 60.0
+STARTS_WITHIN_S = 180.0
 
 
 def terminal_name(index: int) -> str:

@@ -33,6 +33,7 @@ EXECUTE_TASK = "executors.tasks.execute_order"
 CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 ADDRESSES_AGE_MS = 500
 COLLECT_S = 0.02
+EACH_S, MANY = 0.001, 100  # added to the grace for each of so many orders
 MAX_LOOKS = 1000  # for addresses at once; beyond it the outbox alone wakes who is not known
 MAX_PENDING = 10_000  # orders on their way to a task; of more only datagrams, frames and the outbox tell
 BATCH = 500  # Celery messages in one pipeline
@@ -99,7 +100,10 @@ class Fanout:
         await asyncio.sleep(COLLECT_S)
         legs, self._collected = self._collected, []
         try:
-            await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000)
+            more_s = (
+                min(len(legs), MANY) * EACH_S
+            )  # a fan-out takes longer, and its workers would be woken into it
+            await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000 + more_s)
             self._wakeup.flush()
             if settings.CELERY_DISPATCH == "backup":
                 self._back_up(legs)

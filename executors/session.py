@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 RECONNECT_S = 5.0
 QUICK_S = (0.0, 0.5, 1.0, 1.5, 2.0)  # a bridge or broker that restarts is back within a moment
 TRIES_BEFORE_ALARM = 3  # of the slow ones
-SYNC_AFTER_MS = 30
+SYNC_AFTER_MS = 80  # after an order: a fan-out to a hundred terminals is over by then, on the same processors
 BURST_SYNC_MS = 200  # between two reads because of orders: a read costs as much as an order
 
 
