@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from executors.admission import admit_open
 from executors.errors import Code
 from executors.holdings import MARGIN_MODE_HEDGING
-from executors.legs import ZERO, LegRow, made_by, position_tickets
+from executors.legs import ZERO, LegRow, position_tickets
 from executors.messages import (
     CancelSignal,
     CloseBySignal,
@@ -170,7 +170,10 @@ class Preparation:
             mine = meaning.opened is not None and not meaning.hedging
             return meaning.opened.filled_lots if mine and meaning.opened else position.volume
 
-        frozen = freeze_close(signal, positions, self._spec, most)
+        known = [
+            item for item in positions if most(item) > ZERO
+        ]  # what an open added is not known before its fill
+        frozen = freeze_close(signal, known, self._spec, most)
         if isinstance(frozen, Denial):
             plan["tickets"], plan["notes"] = [], [frozen.message]
             return frozen
@@ -242,7 +245,7 @@ class Preparation:
         plan: dict[str, Any] = dict(row.plan) | {"waiting": []}
         fresh: list[list[object]] = []
         if isinstance(signal, CloseSignal):
-            fresh = self._fresh_tickets(signal, made, opens, seen, plan)
+            fresh = self._fresh_tickets(signal, made, opens, seen, plan, meaning)
             plan["tickets"] = [*plan.get("tickets", []), *fresh]
         elif isinstance(signal, CloseBySignal):
             self._freeze(signal, plan)
@@ -267,9 +270,10 @@ class Preparation:
         opens: list[LegRow],
         seen: set[int],
         plan: dict[str, Any],
+        meaning: Meaning,
     ) -> list[list[object]]:
         filled = {
-            item.ticket: sum((opened.filled_lots for opened in opens if made_by(opened, item)), ZERO)
+            item.ticket: sum((opened.filled_lots for opened in opens if belongs(opened, item, meaning)), ZERO)
             or item.volume
             for item in made
         }

@@ -227,6 +227,19 @@ def test_what_means_an_unknown_open_waits_for_it(rig_of: RigOf, action: str) -> 
         assert (armed is not None) is (action == "protect")
 
 
+def test_a_netting_close_of_an_unknown_open_closes_what_that_added(rig_of: RigOf) -> None:
+    rig = rig_of("net")
+    rig.settle(rig.open())
+    rig.broker.fault("ambiguous", login=rig.login, at=1)
+    for lag in ("position_lag", "history_lag"):
+        rig.broker.fault(lag, login=rig.login, value=200)
+    opened = rig.signal("open", lots=0.3)
+    rig.until(lambda report: report.state is S.UNKNOWN, opened)
+    report = rig.settle(rig.signal("close", opened_by=signal_of(opened)))
+    assert (report.state, report.filled_lots) == (S.FILLED, Decimal("0.3"))
+    assert [item.volume for item in rig.positions()] == [LOTS]
+
+
 # --- trailing stop and break-even ---
 
 
