@@ -229,7 +229,7 @@ async def large(lab: Lab, effort: Effort, names: Sequence[str]) -> None:
     base = ""
     async with Reader() as reader:
         title = f"Fan-out to {count}, until the last was read"
-        part = Part(reader, range(count), title, effort.fans, 2, 5 * PAUSE_S)
+        part = Part(reader, range(count), title, effort.fans, 2, LARGE_PAUSE_S)
         for _ in range(effort.passes):
             await part(ours)
             with lab.frozen():
