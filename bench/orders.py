@@ -45,6 +45,8 @@ class Effort:
 FULL = Effort(rounds=4, orders=30, fans=8, rate_s=2.5, few=10, terminals=100, passes=1)
 SHORT = Effort(rounds=1, orders=5, fans=2, rate_s=0.3, few=2, terminals=5, passes=1)
 
+LARGE_PAUSE_S = 1.0  # the same, after a hundred orders
+
 Samples = dict[str, list[float]]
 
 
