@@ -75,7 +75,7 @@ class Nemesis:
                 with contextlib.suppress(redis.RedisError):
                     await asyncio.to_thread(self._cut_redis)
             case "cut-broker":
-                await self._broker("drop_connections", LOGINS.get(fault.target, 0))
+                await self._broker("drop_connections", LOGINS.get(fault.target, 0), fault.spec["mode"])
             case "broker":
                 await self._misbehave(fault)
         end = self._history.write("info", "nemesis", f"end of {fault.kind}", target=fault.target, **ended)

@@ -45,7 +45,10 @@ BROKER_FAULTS: dict[str, tuple[tuple[float, ...] | None, float]] = {
     "error": ((-1,), 0.3),
     "hang": ((12,), 0.2),
     "hang_after": ((12,), 0.2),
+    "last_error_race": (None, 0.3),
     "algo_off": (None, 0),
+    "expert_off": (None, 0),
+    "api_off": (None, 0),
     "trade_disabled": (None, 0),
     "market_closed": (None, 0),
     "no_connection": (None, 0),
@@ -53,6 +56,11 @@ BROKER_FAULTS: dict[str, tuple[tuple[float, ...] | None, float]] = {
     "position_lag": ((500, 3000), 0),
     "outage": (None, 0),
     "auth_fail": (None, 0),
+    "login_timeout": (None, 0),
+    "relogin_timeout": (None, 0),
+    "version_mismatch": (None, 0),
+    "pipe_busy": (None, 0),
+    "cross_wired": (None, 0),
 }
 LOOKS = (
     "positions",
@@ -109,7 +117,9 @@ def _fault(choice: random.Random, at_s: float, processes: Sequence[str], termina
         case "broker":
             return _broker_fault(choice, at_s, one_or_all)
         case _:
-            return Fault(at_s, kind, one_or_all if kind == "cut-broker" else "")
+            if kind == "cut-redis":
+                return Fault(at_s, kind)
+            return Fault(at_s, kind, one_or_all, spec={"mode": choice.choice(["broken", "stuck"])})
 
 
 def _broker_fault(choice: random.Random, at_s: float, target: str) -> Fault:

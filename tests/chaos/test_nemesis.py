@@ -56,6 +56,7 @@ PROFILE = {
     "BREAKER_UNKNOWN": "0",
     "BREAKER_REJECTIONS": "0",
     "SEND_LIMIT_S": str(SEND_LIMIT_S),
+    "INITIALIZE_LIMIT_S": "12",
 }
 
 
