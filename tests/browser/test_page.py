@@ -45,6 +45,32 @@ def test_a_frozen_store_is_said_and_heals(sign_in: SignIn, running_stack: Stack)
     screen.live()
 
 
+def test_an_order_sent_while_the_store_is_frozen_is_executed_once_or_told_too_old(
+    sign_in: SignIn, running_stack: Stack
+) -> None:
+    screen = sign_in("trader").live()
+    screen.wait_chart("EURUSD")
+    screen.choose_terminals("london-1")
+    screen["ticket-lots"].fill("0.10")
+    screen["ticket-buy"].click()
+    running_stack.kill("valkey-state", signal.SIGSTOP)
+    try:
+        screen["ticket-send"].click()
+        waiting = screen.rows("order", state="SENDING")
+        expect(waiting).to_have_count(1)
+        sent = waiting.get_attribute("data-signal") or ""
+        screen.page.wait_for_timeout(2_500)  # the first try is answered with ACCEPT_UNKNOWN
+    finally:
+        running_stack.kill("valkey-state", signal.SIGCONT)
+    screen.live()
+    expect(waiting).to_have_count(0, timeout=30_000)
+    expect(screen.rows("order", signal=sent)).to_have_count(1)
+    expect(screen.rows("order", signal=sent, state="QUEUED")).to_have_count(0)
+    filled = screen.rows("order", signal=sent, state="FILLED").count()
+    wait_until(lambda: len(screen.get("/api/positions")["body"]["items"]) == filled, 10)
+    assert screen.page.evaluate("sessionStorage.getItem('tradedist.unanswered')") == "[]"
+
+
 def test_an_ended_session_is_said_and_the_order_waits_for_the_next(
     sign_in: SignIn, running_stack: Stack
 ) -> None:

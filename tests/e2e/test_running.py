@@ -1,5 +1,6 @@
 """What `make run`, `make status` and `make stop` promise: one screen, nothing left behind, nothing done halfway."""
 
+import json
 import os
 import pty
 import signal
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -89,6 +92,49 @@ def test_flower_shows_terminal_workers_to_those_who_sign_in(running_stack: Stack
         return {row["hostname"].partition("@")[0] for row in rows}
 
     wait_until(lambda: workers() >= {"london-1", "tokyo-2", "zurich-3", "housekeeping"}, 60)
+
+
+def test_flower_shows_an_order_with_its_outcome_and_every_worker_answers_ping(running_stack: Stack) -> None:
+    flower = f"http://localhost:{running_stack.port + 4}"
+    auth = ("admin", running_stack.secret("flower_password"))
+    body = {
+        "signal_id": str(uuid.uuid4()),
+        "action": "open",
+        "symbol": "EURUSD",
+        "side": "buy",
+        "lots": 0.00001,  # denied, so that nothing stays open
+        "targets": {"terminals": ["london-1"]},
+    }
+    headers = {"Authorization": f"Bearer {running_stack.token('trader')}"}
+    answer = httpx.post(f"{running_stack.base_url}/api/signals", json=body, headers=headers, timeout=10)
+    assert answer.status_code == 202
+
+    def shown() -> dict[str, Any]:
+        found = httpx.get(f"{flower}/api/task/info/{body['signal_id']}:london-1", auth=auth, timeout=10)
+        row: dict[str, Any] = found.json() if found.status_code == 200 else {}
+        return row if row.get("state") == "SUCCESS" else {}
+
+    row = wait_until(shown, 60)
+    assert row["worker"].startswith("london-1@")
+    assert "DENIED" in row["result"]
+    assert "LOTS_BELOW_MIN" in row["result"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "tradedist",
+        "inspect",
+        "ping",
+        "--timeout",
+        "10",
+        "--json",
+    ]
+    said = subprocess.run(
+        command, cwd=ROOT, env=running_stack.environment, capture_output=True, text=True, timeout=60
+    )
+    answered = {name.partition("@")[0] for name in json.loads(said.stdout)}
+    assert answered >= {"london-1", "tokyo-2", "zurich-3", "housekeeping"}
 
 
 def test_logs_of_one_process_and_of_none(running_stack: Stack) -> None:
