@@ -19,7 +19,7 @@ from celery import Celery
 
 from executors import listener, worker
 from executors.crashpoints import reached
-from executors.locks import directory_of, lock_holder
+from executors.locks import directory_of, lock_holder, was_released
 from executors.messages import TerminalConfig
 from executors.progress import Phase, Progress, Sample
 from executors.restarts import EXIT_JOURNAL, Ended, judge_end
@@ -115,6 +115,7 @@ class Children(dict[str, Child]):
         child = self[config.terminal_id] = Child(
             config, sockets=self._inherited.pop(config.terminal_id, None)
         )
+        child.held = was_released(directory_of(config.terminal_id), config.epoch)
         self.adopt(child)
         return child
 

@@ -64,3 +64,24 @@ def lock_holder(directory: Path) -> int | None:
         return None
     pid, started = int(words[0]), int(words[1])
     return pid if process_start(pid) == started else None
+
+
+# --- given up by an operator's command: remembered over restarts of the supervisor, until the terminal comes back ---
+
+
+def note_released(directory: Path, epoch: int) -> None:
+    """No executor of this epoch or an earlier one is started here any more. Raises OSError."""
+    fresh = directory / "released.new"
+    fresh.write_text(str(epoch))
+    fresh.replace(directory / "released")
+
+
+def note_kept(directory: Path) -> None:
+    (directory / "released").unlink(missing_ok=True)
+
+
+def was_released(directory: Path, epoch: int) -> bool:
+    try:
+        return epoch <= int((directory / "released").read_text())
+    except (FileNotFoundError, ValueError):
+        return False

@@ -26,7 +26,7 @@ from executors.alerts import AlertCode, Alerts
 from executors.children import EARS, Child, Children, reap_orphans
 from executors.crashpoints import reached
 from executors.instances import Instances
-from executors.locks import TerminalLock, directory_of
+from executors.locks import TerminalLock, directory_of, note_kept, note_released
 from executors.messages import TerminalConfig
 from executors.operators import Answers, Command
 from executors.restarts import EXIT_JOURNAL, FAILURES, Ended
@@ -203,6 +203,8 @@ class Supervisor:
         }
         for terminal_id, config in ours.items():
             child = self.children.get(terminal_id) or self.children.add(config)
+            if config.epoch > child.config.epoch:
+                child.held = False  # it was moved away and has come back
             child.config = config
             if child.given_up and child.given_up_version != config.version:
                 self._try_again(child)
@@ -283,6 +285,7 @@ class Supervisor:
             case "keep":
                 for terminal_id in command.terminals:
                     self._releasing.pop(terminal_id, None)
+                    note_kept(directory_of(terminal_id))
                     if (child := self.children.get(terminal_id)) is not None:
                         child.held = False
                 self._answers.say(command.id, "The terminal stays here.", done=True)
@@ -307,12 +310,20 @@ class Supervisor:
     def _prove_released(self, command: Command, terminal_id: str) -> None:
         """Nobody on this host holds the terminal: this process could take its lock."""
         lock = TerminalLock(directory_of(terminal_id))
-        free = lock.take()
-        lock.release()
-        if free:
-            text = f"{self.host_id}: the executor of {terminal_id} has ended, its lock is free."
+        free, text = (
+            lock.take(),
+            f"{self.host_id}: the executor of {terminal_id} has ended, its lock is free.",
+        )
+        try:
+            if free and (child := self.children.get(terminal_id)) is not None:
+                note_released(directory_of(terminal_id), child.config.epoch)
+        except OSError as error:
+            free, text = False, f"{self.host_id}: the release could not be written down: {error}."
         else:
-            text = f"{self.host_id}: another process holds the lock of {terminal_id}."
+            if not free:
+                text = f"{self.host_id}: another process holds the lock of {terminal_id}."
+        finally:
+            lock.release()
         self._answers.say(command.id, text, done=True, failed=not free, released=free)
 
     # --- becoming the next version of this program ---

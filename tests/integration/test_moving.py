@@ -85,6 +85,7 @@ def test_a_terminal_moves_under_orders_and_back(two_hosts: tuple[Desk, Host, Hos
     assert entry.action == "terminal moved"
     assert entry.detail["from"] == "old"
     assert entry.detail["epoch"] == 2
+    assert (old.data_dir / "terminals" / NAME / "released").read_text() == "1"
     wait_for(lambda: not any(NAME in " ".join(item.cmdline()) for item in old.processes()))
 
     moved(desk, "--to-host", "old")

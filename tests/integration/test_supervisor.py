@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from executors import operators
 from tests.hosts import ROOT, Desk, Host, wait_for
 from tests.paper import running_broker
 from tests.valkey import Valkey
@@ -190,6 +191,23 @@ def test_an_executor_that_is_killed_is_back_and_its_supervisor_is_replaced_meanw
     fill(site, ONE, TWO)
     os.kill(pids[ONE], signal.SIGKILL)
     fill(site, ONE)
+    site.desk.check(*LOGINS)
+
+
+def test_a_released_terminal_is_started_by_no_later_supervisor_until_it_is_kept(site: Site) -> None:
+    client = site.desk.client
+    command = operators.ask(client, "here", "release", [TWO])
+    last = list(operators.answers(client, command, silence_s=20))[-1]
+    assert (last.done, last.failed) == (True, False)
+    assert "its lock is free" in last.text
+    site.host.kill()
+    site.host.start()
+    wait_for(lambda: site.desk.instance(TWO)["state"] == "STOPPED" and site.desk.pid(TWO) == 0)
+    (made,) = site.desk.open(TWO)
+    fill(site, ONE)
+    assert site.desk.report(made).state == "QUEUED"
+    operators.ask(client, "here", "keep", [TWO])
+    assert site.desk.settle(made)[0].state == "FILLED"
     site.desk.check(*LOGINS)
 
 
