@@ -214,6 +214,7 @@ def test_an_order_carries_its_protection(sign_in: SignIn) -> None:
 def test_two_positions_close_each_other(sign_in: SignIn) -> None:
     screen = started(sign_in, "london-1")
     one(screen, "london-1")
+    screen.page.wait_for_timeout(500)  # two sends within 400 ms are one: a double click
     screen.send("sell")
     rows = screen.rows("position", terminal="london-1")
     expect(rows).to_have_count(2)
