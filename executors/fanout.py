@@ -1,7 +1,7 @@
-"""Wakes the executors of an accepted signal: datagrams and frames at once, Celery tasks a grace later.
+"""Wakes the executors of an accepted signal: datagrams at once, TCP frames some milliseconds and Celery tasks a grace later.
 
 Precedes: listeners and `tasks.execute_order`. Follows: dispatch, once the store has recorded the signal. All of it may be
-lost: the outbox has every leg. The grace keeps the workers that Celery wakes from competing with the orders themselves.
+lost: the outbox has every leg. The graces keep executors from being woken again while they, and others, run the order.
 With CELERY_DISPATCH=backup only orders that nobody has reported on after a longer grace become tasks.
 """
 
@@ -22,16 +22,20 @@ from executors.crashpoints import reached
 from executors.messages import Leg, OpenSignal
 from executors.orders import OrderState
 from executors.state import SignalStore
-from executors.wakeup import Wakeup
+from executors.wakeup import Sealed, Wakeup
 from tradedist import keys
 from tradedist.clock import monotonic_ms, now_ms
-from tradedist.wire import Keyring
+from tradedist.wire import DATAGRAM_MAX, Keyring
 
 logger = logging.getLogger(__name__)
 
 EXECUTE_TASK = "executors.tasks.execute_order"
 CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 ADDRESSES_AGE_MS = 500
+FRAME_GRACE_S, EACH_FRAME_S = (
+    0.004,
+    0.0003,
+)  # of a lost datagram an order is late by it, and by more in a fan-out
 COLLECT_S = 0.02
 EACH_S, MANY = 0.001, 100  # added to the grace for each of so many orders
 MAX_LOOKS = 1000  # for addresses at once; beyond it the outbox alone wakes who is not known
@@ -52,6 +56,7 @@ class Fanout:
         self._addresses: dict[str, str] = {}
         self._read_ms = -ADDRESSES_AGE_MS * 2.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._frames: list[Sealed] = []  # go by TCP together
         self._collected: list[tuple[Leg, str]] = []  # become tasks together
         self._pending = 0  # orders whose tasks are not published yet
         self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
@@ -61,8 +66,7 @@ class Fanout:
         reached("wake-before-datagrams")
         known = all(leg.terminal_id in self._addresses for leg, _ in legs)
         if known:
-            self._wakeup.send(legs, self._addresses)
-            reached("wake-after-frames")
+            self._send(legs)
         stale = not known or monotonic_ms() - self._read_ms > ADDRESSES_AGE_MS
         if stale and len(self._tasks) < MAX_LOOKS:
             self._spawn(self._look_up(legs, sent=known))
@@ -92,8 +96,21 @@ class Fanout:
     async def _look_up(self, legs: Sequence[tuple[Leg, str]], *, sent: bool) -> None:
         await self._read_addresses({leg.terminal_id for leg, _ in legs})
         if not sent:
-            self._wakeup.send(legs, self._addresses)
-            reached("wake-after-frames")
+            self._send(legs)
+
+    def _send(self, legs: Sequence[tuple[Leg, str]]) -> None:
+        sealed = self._wakeup.datagrams(legs, self._addresses)
+        self._wakeup.frames([item for item in sealed if len(item[1]) > DATAGRAM_MAX])
+        first = not self._frames
+        self._frames += [item for item in sealed if len(item[1]) <= DATAGRAM_MAX]
+        if first and self._frames:
+            self._spawn(self._send_frames())
+
+    async def _send_frames(self) -> None:
+        await asyncio.sleep(FRAME_GRACE_S + EACH_FRAME_S * min(len(self._frames), MANY))
+        sealed, self._frames = self._frames, []
+        self._wakeup.frames(sealed)
+        reached("wake-after-frames")
 
     async def _publish_collected(self) -> None:
         """The tasks of some milliseconds' orders together: one by one they cost five times the processor time."""

@@ -183,7 +183,7 @@ class Supervisor:
             pipe.hget(keys.order(order_id), "leg")
         found = [(read_leg(text), text) for text in pipe.execute() if text]
         legs = [(leg, text) for leg, text in found if leg is not None]
-        self._wakeup.send(legs, self._addresses, tcp=False)
+        self._wakeup.datagrams(legs, self._addresses)
 
     def _published_configs(self) -> list[TerminalConfig]:
         found = []

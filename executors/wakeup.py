@@ -16,6 +16,7 @@ from tradedist.wire import DATAGRAM_MAX, FRAME_MAX, Frame, Keyring, Kind, WireEr
 logger = logging.getLogger(__name__)
 
 CONNECT_AGAIN_MS = 1_000
+Sealed = tuple[str, bytes]  # host:port, a leg's sealed frame
 BACKLOG_BYTES = 1024 * 1024  # unsent TCP bytes kept for one executor
 
 
@@ -29,9 +30,18 @@ class Wakeup:
         self._udp.setblocking(False)
         self._streams: dict[str, _Stream] = {}
 
-    def send(self, legs: Iterable[tuple[Leg, str]], addresses: Mapping[str, str], *, tcp: bool = True) -> int:
+    def send(self, legs: Iterable[tuple[Leg, str]], addresses: Mapping[str, str]) -> int:
         """Datagrams to all first, then frames; returns how many legs were sent by at least one way."""
-        sealed: list[tuple[str, bytes]] = []
+        sealed = self.datagrams(legs, addresses)
+        self.frames(sealed)
+        return len(sealed)
+
+    def datagrams(self, legs: Iterable[tuple[Leg, str]], addresses: Mapping[str, str]) -> list[Sealed]:
+        """A datagram to each executor whose address is known; returns what is to go by `frames` as well.
+
+        What is larger than DATAGRAM_MAX has only been sealed.
+        """
+        sealed: list[Sealed] = []
         for leg, text in legs:
             address = addresses.get(leg.terminal_id)
             if address is None:
@@ -53,10 +63,12 @@ class Wakeup:
             sealed.append((address, raw))
             if len(raw) <= DATAGRAM_MAX:
                 self._datagram(address, raw)  # at once: its executor works while the next one's is sealed
-        if tcp:
-            for address, raw in sealed:
-                self._stream(address).send(packed(raw))
-        return len(sealed)
+        return sealed
+
+    def frames(self, sealed: Iterable[Sealed]) -> None:
+        """The same by TCP, which brings what a network loses of datagrams."""
+        for address, raw in sealed:
+            self._stream(address).send(packed(raw))
 
     def flush(self) -> None:
         """Push out what TCP could not take at once; call now and then."""
