@@ -38,11 +38,18 @@ def _of_lots(row: LegRow, message: str, code: str) -> Ending:
     state = fold([item.view for item in row.requests], row.wanted_lots, more=False)
     if left_open and state in (S.FILLED, S.DONE):
         state = S.PARTIAL if row.filled_lots else S.REJECTED
+    last = row.requests[-1]
+    if row.plan.get("foreign"):
+        # of what a lost journal may have sent, what reached the broker counts, not what was looked for in vain
+        reached = [item for item in row.requests if item.outcome is not Outcome.NOT_EXECUTED]
+        last = (reached or row.requests)[-1]
+        if reached and state is S.NOT_EXECUTED:
+            state = S.REJECTED
     missed = [item for item in row.requests if item.outcome in MISSED]
-    why = (missed or row.requests)[-1].result
+    why = last.result if last.outcome in MISSED else (missed or row.requests)[-1].result
     message = message or (row.requests[-1].result if state is S.FILLED else why).get("message", "")
     message = _with_notes(row, message)
-    ended = _ended(row.requests[-1])
+    ended = _ended(last)
     refusal = code or why.get("code", "") or (END_CODES[ended] if ended else Code.BROKER_REFUSED)
     if state is S.PARTIAL and not any(item.outcome is Outcome.PLACED for item in row.requests):
         given_up = (

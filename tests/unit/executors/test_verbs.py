@@ -332,3 +332,17 @@ def test_what_only_reduces_may_not_move_a_stop_loss_away(machine: Machine, why: 
     away = last(machine, machine.send(make(2, "modify", opened_by=1, stop_loss="1.04")))
     assert (away.state, away.code) == (S.DENIED, Code.RAISES_RISK)
     assert last(machine, machine.send(make(3, "modify", opened_by=1, stop_loss="1.06"))).state is S.DONE
+
+
+@pytest.mark.parametrize(("state", "ended"), [(2, S.CANCELLED), (5, S.REJECTED), (6, S.EXPIRED)])
+def test_a_pending_order_found_again_after_a_lost_journal_ends_as_the_broker_ends_it(
+    machine: Machine, state: int, ended: OrderState
+) -> None:
+    name, ticket = place(machine, 1)
+    machine.lose_journal()
+    machine.start()
+    machine.link()
+    machine.until(lambda: machine.row(name).state is S.PLACED)
+    end(machine.venue, ticket, state)
+    machine.until(lambda: name not in machine.execution.open)
+    assert machine.row(name).state is ended
