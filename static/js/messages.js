@@ -115,7 +115,7 @@
  * @typedef {{counts: Record<string, number>, events: DriftEvent[]}} DriftLog  newest first
  *
  * @typedef {{terminal_id: string, status: string, account?: Account, positions?: Position[], pending_orders?: PendingOrder[], latency_us?: number,
- *   broker_us?: number, drift?: DriftLog, last_error?: string, time_ms: number}} TerminalUpdate
+ *   broker_us?: number, drift?: DriftLog, last_error?: string, alerts?: Alert[], time_ms: number}} TerminalUpdate
  * @typedef {{global: Mode, terminals: Record<string, Mode>}} Modes
  * @typedef {{name: string, role: string, may_trade: boolean}} User
  *

@@ -76,7 +76,7 @@ export function attachTerminals({ store }) {
     else if (terminal.account && !terminal.account.trade_allowed) notes.push("The broker does not allow trading.");
     if (!terminal.can_trade) notes.push("View only.");
     const [newest] = terminal.drift?.events ?? [];
-    if (newest && !terminal.last_error.includes(newest.message)) notes.push(`${moment(newest.time_ms, Date.now())} ${newest.message}`);
+    if (newest && !notes.some((note) => note.includes(newest.message))) notes.push(`${moment(newest.time_ms, Date.now())} ${newest.message}`);
     return notes.join(" ");
   }
 
