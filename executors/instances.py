@@ -86,10 +86,10 @@ class Instances:
         if self._changed:
             pipe = self._redis.pipeline(transaction=False)
             for terminal_id, update in self._changed.items():
-                pipe.hset(
-                    keys.instance(terminal_id),
-                    mapping={"state": update.status, "last_error": update.last_error},
-                )
+                row: dict[Any, Any] = {"state": update.status, "last_error": update.last_error}
+                if update.status == "STOPPED":
+                    row["pid"] = 0
+                pipe.hset(keys.instance(terminal_id), mapping=row)
                 pipe.publish(keys.RTS_CHANGES, update.model_dump_json(exclude_none=True))
             pipe.execute()
             self._changed.clear()
@@ -101,6 +101,8 @@ class Instances:
         pipe.hset(keys.HEARTBEATS, f"terminals:{self._host_id}", now_ms() + self.offset_ms)
         wall = now_ms() + self.offset_ms - monotonic_ms()
         for child in children:
+            if child.held and not child.running:
+                continue  # its row belongs to the host that takes it
             row: dict[Any, Any] = {"restarts": child.restarts, "pid": child.pid, "host": self._host_id}
             sample = child.sample()
             if sample is not None and sample.tid:
@@ -109,7 +111,7 @@ class Instances:
                 if child.stuck:
                     row["last_error"] = child.stuck
             elif not child.running:
-                row["state"] = "FAILED" if child.given_up else "STOPPED" if child.held else "STARTING"
+                row["state"] = "FAILED" if child.given_up else "STARTING"
                 row["last_error"] = child.error
             pipe.hset(keys.instance(child.terminal_id), mapping=row)
         pipe.execute()
