@@ -6,6 +6,7 @@ changed grant, role, user or terminal counts for the very next order. Follows: `
 
 import asyncio
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -24,6 +25,9 @@ REFRESH_MS = 500  # from then on it is read again beside the order that it serve
 AGE_MS = 1_000  # should a version be missed (the store was away at the change), for no longer than this
 
 Key = tuple[Any, ...]
+
+# Threads of its own: those that a request lends to its database calls end with it, while others wait for the same answer.
+_readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="targets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +82,5 @@ class TargetCache:
         at_ms = monotonic_ms()
         # before the tables are read: a change in between makes this version old, never new
         version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
-        return Resolved(await database_sync_to_async(grants.resolve_targets)(user, targets), version, at_ms)
+        resolve = database_sync_to_async(grants.resolve_targets, thread_sensitive=False, executor=_readers)
+        return Resolved(await resolve(user, targets), version, at_ms)
