@@ -383,7 +383,9 @@ class OrderProtocol(RuleBasedStateMachine):
             if states is None:
                 # a new journal counts on from what the lost one had published
                 seq = item.report.report_seq if self.lost else 1
-                states = [S.QUEUED] if seq == 1 else [S.INTENT] * seq
+                # of an order that was UNKNOWN when its journal was lost, the first news may be its end at the broker
+                ended = item.report.state in (S.CANCELLED, S.EXPIRED)
+                states = [S.QUEUED] if seq == 1 else [S.UNKNOWN if ended else S.INTENT] * seq
                 self.history[item.report.order_id] = states
             assert item.report.report_seq == len(states)
             assert item.report.state in TRANSITIONS[states[-1]], f"{states} → {item.report.state}"
