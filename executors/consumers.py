@@ -105,6 +105,7 @@ class OrderSocket(LiveSocket):
 
     async def _signal(self, message: SendSignal) -> None:
         """Signals that share a terminal are accepted in the order sent; others do not wait for each other."""
+        came_ms = monotonic_ms()
         names = named_terminals(message.signal)
         earlier = [done for other, done in self._signals if names is None or other is None or names & other]
         mine: tuple[frozenset[str] | None, asyncio.Future[None]] = (
@@ -116,6 +117,10 @@ class OrderSocket(LiveSocket):
             if earlier:
                 await asyncio.wait(earlier)
             if await self.recheck_user(max_age_s=USER_AGE_S):
+                age_ms = message.signal.get("age_ms", 0)
+                if type(age_ms) is int:  # it has waited here; what is no age is refused with its own words
+                    waited = {"age_ms": age_ms + round(monotonic_ms() - came_ms)}
+                    message = message.model_copy(update={"signal": message.signal | waited})
                 await self._accept(message)
         finally:
             self._signals.remove(mine)

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 
 import tradedist.celery  # noqa: F401  as in the web process: accept sends tasks
 from executors import dispatch
-from executors.errors import Code, Refused
+from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
 from executors.messages import Leg
 from executors.orders import OrderState
@@ -80,6 +80,44 @@ async def test_a_store_that_hangs_answers_everybody_within_bounds(
         state_server.cont()
     assert {type(answer).__name__ for answer in answers} == {"AcceptUnknown"}
     assert time.monotonic() - began < 30
+
+
+async def test_an_older_send_that_comes_after_the_refusal_of_a_later_one_records_nothing(
+    ted: Any, state_redis: Any
+) -> None:
+    """It was on its way in another connection: its sender has been told that nothing is recorded."""
+    body = an_open(ttl_ms=5_000)
+    for age_ms in (6_000, 10):
+        with pytest.raises(Refused) as refusal:
+            await dispatch.accept(body | {"age_ms": age_ms}, ted, source="rest")
+        assert refusal.value.code is Code.TOO_OLD
+    assert not state_redis.exists(keys.signal(body["signal_id"]))
+    known = an_open(ttl_ms=5_000)
+    await dispatch.accept(known, ted, source="rest")
+    for age_ms in (6_000, 10):  # what is recorded is answered, however old the send
+        assert not (await dispatch.accept(known | {"age_ms": age_ms}, ted, source="rest")).created
+
+
+async def test_while_an_older_send_is_being_recorded_a_later_one_is_not_refused(
+    ted: Any, state_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked, go_on = dispatch.process().store, asyncio.Event(), asyncio.Event()
+    record = store.record
+
+    async def slowly(*args: Any, **more: Any) -> Any:
+        asked.set()
+        await go_on.wait()
+        return await record(*args, **more)
+
+    monkeypatch.setattr(store, "record", slowly)
+    body = an_open(ttl_ms=5_000)
+    first = asyncio.ensure_future(dispatch.accept(body, ted, source="rest"))
+    await asked.wait()
+    with pytest.raises(AcceptUnknown):
+        await dispatch.accept(body | {"age_ms": 6_000}, ted, source="rest")
+    go_on.set()
+    assert (await first).created
+    assert not (await dispatch.accept(body | {"age_ms": 9_000}, ted, source="rest")).created
 
 
 # --- replicas ---
