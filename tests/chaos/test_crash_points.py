@@ -47,6 +47,7 @@ SETTINGS = {
     "SWEEP_SETTLE_MS": "1500",
     "MARKET_TTL_MS": "10000",
     "OWN_DRAIN_MS": "1000",
+    "OUTBOX_DRAIN_MS": "25",  # before the killed executor is back
 }
 
 
