@@ -1,6 +1,7 @@
 """Accept as the web process calls it, on a real Valkey: many at once, replicas that confirm or do not, a full store."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 import tradedist.celery  # noqa: F401  as in the web process: accept sends tasks
-from executors import dispatch
+from executors import dispatch, grants
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
 from executors.messages import Leg
@@ -118,6 +119,23 @@ async def test_while_an_older_send_is_being_recorded_a_later_one_is_not_refused(
     go_on.set()
     assert (await first).created
     assert not (await dispatch.accept(body | {"age_ms": 9_000}, ted, source="rest")).created
+
+
+async def test_targets_are_read_in_threads_that_outlive_the_request(
+    ted: Any, state_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that a request lends to its database calls ends with it, while other requests wait for the answer."""
+    threads: list[str] = []
+    resolve = grants.resolve_targets
+
+    def noted(*args: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return resolve(*args)
+
+    monkeypatch.setattr(grants, "resolve_targets", noted)
+    await dispatch.accept(an_open(), ted, source="rest")
+    assert threads
+    assert all(name.startswith("targets") for name in threads)
 
 
 # --- replicas ---
