@@ -69,6 +69,7 @@ def main(
     listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit, sockets)
     executor.announce(pid=str(os.getpid()), address=listener.address)
     runtime.set_current(executor)
+    _end_orderly()
     executor.start()
     listener.start()
     executor.served.wait(
@@ -78,7 +79,8 @@ def main(
     handing_over = _hand_over_when_asked()
     _end_with(executor)
     try:
-        worker.start()
+        if vars(celery_state)["should_stop"] is None and executor.failed is None:
+            worker.start()
         if handing_over.is_set():  # until here orders came by the other ways: Celery takes its time to end
             executor.hand_over()
             executor.join(STOP_S)
@@ -105,6 +107,15 @@ def celery_worker(app: Celery, terminal_id: str) -> Any:
         loglevel=settings.LOG_LEVEL,
         optimization="fair",
     )
+
+
+def _end_orderly() -> None:
+    """Until Celery takes SIGTERM for itself: an executor that fails at once must end with the exit code that says why."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        vars(celery_state)["should_stop"] = os.EX_OK
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _hand_over_when_asked() -> threading.Event:

@@ -33,8 +33,11 @@ MINUTE = 60_000
 
 
 @pytest.fixture(autouse=True)
-def _clear_of_the_minute() -> None:
-    """What is wanted and what is found are of one minute only when no minute begins between the two."""
+def _clear_of_the_minute(terminals: Any) -> None:
+    """What is wanted and what is found are of one minute only when no minute begins between the two.
+
+    After the slow part of the set-up.
+    """
     if (left_ms := MINUTE - now_ms() % MINUTE) < 6_000:
         time.sleep(left_ms / 1000 + 0.05)
 

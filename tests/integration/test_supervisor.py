@@ -1,5 +1,6 @@
 """The supervisor with real executors: frozen, killed and failing ones; what is shown, raised and started again."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -16,6 +17,8 @@ from tests.hosts import ROOT, Desk, Host, wait_for
 from tests.paper import running_broker
 from tests.valkey import Valkey
 from tradedist import keys
+
+pytestmark = pytest.mark.xdist_group("supervisor")  # one host serves all of them
 
 ONE, TWO = "super-1", "super-2"
 LOGINS = (8101, 8102)
@@ -97,6 +100,10 @@ def test_a_stopped_executor_is_shown_within_moments_and_replaced(site: Site) -> 
     replaced = time.monotonic() - began
     wait_for(lambda: site.desk.pid(ONE) not in (0, pid))
     assert "EXECUTOR_STUCK" in site.desk.alerts(ONE)
+    told = [row for _, row in site.desk.client.xrange(keys.ALERTS) if "EXECUTOR_STUCK" in str(row)]
+    counted: dict[str, Any] = site.desk.client.hgetall(keys.ALERT_COUNTS)
+    assert 1 <= len(told) <= 2, "once it began, and perhaps that it is over"
+    assert int(counted[f"{ONE} EXECUTOR_STUCK"]) == 1
     print(f"shown after {shown:.2f} s, an order filled by the next one after {replaced:.2f} s")
     assert shown < 5
     assert replaced < 15
@@ -153,6 +160,14 @@ def test_three_failed_starts_stop_a_terminal_until_an_operator_acts(site: Site) 
     fill(site, TWO)
 
 
+def give_room(site: Site) -> None:
+    """Takes the limit away, also from a successor that was forked a moment before."""
+    for pid in (site.host.pid, site.desk.pid(TWO)):
+        with contextlib.suppress(ProcessLookupError):
+            if pid:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(site: Site) -> None:
     desk = site.desk
     deals = len(desk.broker.oracle.deals(LOGINS[1]))
@@ -170,10 +185,9 @@ def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(si
         assert desk.report(made).state == "QUEUED"
         assert len(desk.broker.oracle.deals(LOGINS[1])) == deals
     finally:
-        resource.prlimit(
-            site.host.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        )
-    assert desk.settle(made)[0].state == "FILLED"
+        give_room(site)
+    wait_for(lambda: give_room(site) or desk.settled(made))
+    assert desk.report(made).state == "FILLED"
     wait_for(lambda: "JOURNAL_UNWRITABLE" not in desk.alerts(TWO))
     desk.check(*LOGINS)
 
@@ -209,14 +223,6 @@ def test_a_released_terminal_is_started_by_no_later_supervisor_until_it_is_kept(
     operators.ask(client, "here", "keep", [TWO])
     assert site.desk.settle(made)[0].state == "FILLED"
     site.desk.check(*LOGINS)
-
-
-def test_alerts_are_told_once_and_counted(site: Site) -> None:
-    rows = site.desk.client.xrange(keys.ALERTS)
-    assert rows
-    assert len(rows) < 50
-    counted: dict[str, Any] = site.desk.client.hgetall(keys.ALERT_COUNTS)
-    assert int(counted[f"{ONE} EXECUTOR_STUCK"]) >= 1
 
 
 def test_a_program_that_loads_is_taken_over_without_a_lost_order(site: Site) -> None:

@@ -11,6 +11,8 @@ from executors.errors import Code, Refused
 from executors.messages import Targets
 from executors.target_cache import AGE_MS, REFRESH_MS, TargetCache
 
+pytestmark = pytest.mark.django_db(transaction=True)  # the readers' threads look after their connections
+
 TARGETS = Targets(terminals=["sim-1"])
 
 
