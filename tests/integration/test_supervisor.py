@@ -186,7 +186,7 @@ def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(si
         assert len(desk.broker.oracle.deals(LOGINS[1])) == deals
     finally:
         give_room(site)
-    wait_for(lambda: give_room(site) or desk.settled(made))
+    wait_for(lambda: (give_room(site), desk.settled(made))[1])
     assert desk.report(made).state == "FILLED"
     wait_for(lambda: "JOURNAL_UNWRITABLE" not in desk.alerts(TWO))
     desk.check(*LOGINS)
