@@ -35,7 +35,7 @@ from executors.plans import (
 from executors.preparing import Preparation
 from executors.queueing import LegQueue
 from executors.reporting import Trace, build_report
-from executors.sizing import plain
+from executors.sizing import Denial, check_mode, plain
 from executors.specs import Specs
 from executors.terminals.base import SendReply, Terminal, TradeRequest
 
@@ -226,6 +226,9 @@ class Execution:
             else:
                 self._end_unsent(row, S.EXPIRED, trace, Code.EXPIRED, late(row.leg, now))
             return False
+        if row.state is not S.QUEUED and (denial := self._stopped_since(row)) is not None:
+            self.conclude(row, trace, denial.message, code=denial.code)
+            return False
         made = RequestRow(n, magic, jsonable(request), step.lots, self.clock.now_ms(), Outcome.PENDING)
         row.requests.append(made)
         trace.intent()
@@ -251,6 +254,14 @@ class Execution:
             # nothing was sent for want of a connection: the order goes on when the terminal is back, or expires
             raise TerminalUnavailable("order_send", reply.error)
         return True
+
+    def _stopped_since(self, row: LegRow) -> Denial | None:
+        """What was said after the order's first step counts for the next one as for a new order."""
+        opens = isinstance(row.leg.signal, OpenSignal)
+        denial = check_mode(self.mode, opens=opens)
+        if denial is None and opens and self.skewed:
+            denial = Denial(Code.CLOCK_SKEW, self.skewed)
+        return denial
 
     def _unpriced(self, row: LegRow, step: Step, n: int, magic: int, trace: Trace) -> bool:
         """Nothing can be asked of the broker for this step. A close goes on with its other positions."""

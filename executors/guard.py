@@ -175,7 +175,9 @@ class Guard:
         waiting: set[str] = set()  # symbols of positions that are tried again later, whatever the price
         for index in range(len(tickets)):
             ticket = tickets[(self._turn + index) % len(tickets)]
-            position = self._held[ticket]
+            position = self._held.get(ticket)
+            if position is None:
+                continue  # gone by a newer look, which a move before it in this step has taken
             if self._paused.get(ticket, (0.0, 0.0))[0] > self._now():
                 waiting.add(position.symbol)
                 continue

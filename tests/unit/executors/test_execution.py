@@ -255,6 +255,18 @@ def test_without_a_connection_before_the_call_the_order_goes_on_when_it_is_back(
     assert machine.states(name)[-1] == "FILLED"
 
 
+def test_what_was_halted_while_an_order_waited_for_the_terminal_is_not_sent(machine: Machine) -> None:
+    machine.venue.script.append(NOT_CONNECTED)
+    name = machine.send(make_open(1))
+    sent = len(machine.venue.sends)
+    machine.execution.mode = "HALTED"
+    machine.turn()
+    assert machine.states(name)[-1] == "REJECTED"
+    assert last(machine, name).code == "HALTED"
+    assert len(machine.venue.sends) == sent
+    assert not machine.venue.held()
+
+
 def test_the_rest_of_a_partial_fill_is_asked_for(machine: Machine) -> None:
     machine.venue.script.append(HALF)
     name = machine.send(make_open(1))

@@ -52,6 +52,17 @@ def test_orders_go_first_and_moves_are_one_at_a_time(machine: Machine) -> None:
     assert {item.sl for item in machine.venue.held()} == {Decimal("1.198")}
 
 
+def test_positions_that_are_gone_when_their_stop_loss_is_to_move_hold_up_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        armed(machine, number)
+    machine.venue.bid = Decimal("1.2")
+    machine.execution.guard.see(machine.venue.positions())
+    monkeypatch.setattr(machine.venue, "positions", lambda: ())
+    assert not machine.execution.guard.step()
+
+
 def test_what_is_armed_survives_a_restart_and_is_cleared_when_the_position_is_gone(machine: Machine) -> None:
     ticket = armed(machine)
     machine.crash()
