@@ -158,7 +158,7 @@ class Triggers:
             symbol=position.symbol,
             type=1 - position.type,
             state=mt5.ORDER_STATE_FILLED,
-            magic=position.magic,
+            magic=0 if reason == mt5.DEAL_REASON_CLIENT else position.magic,  # a hand leaves none
             position_id=position.identifier,
             position_by_id=0,
             reason=reason,
