@@ -162,3 +162,16 @@ class Socket:
                 if output["type"] == "websocket.close":
                     code: int = output["code"]
                     return code
+
+
+def a_signal(*terminals: str, **fields: Any) -> dict[str, Any]:
+    """An order of 0.1 lots to the terminals."""
+    return {
+        "signal_id": str(uuid4()),
+        "action": "open",
+        "symbol": "EURUSD",
+        "side": "buy",
+        "lots": 0.1,
+        "targets": {"terminals": list(terminals)},
+        **fields,
+    }
