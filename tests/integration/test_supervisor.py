@@ -160,12 +160,13 @@ def test_three_failed_starts_stop_a_terminal_until_an_operator_acts(site: Site) 
     fill(site, TWO)
 
 
-def give_room(site: Site) -> None:
-    """Takes the limit away, also from a successor that was forked a moment before."""
+def has_room(site: Site) -> bool:
+    """True once the limit is taken away, also from a successor that was forked a moment before."""
     for pid in (site.host.pid, site.desk.pid(TWO)):
         with contextlib.suppress(ProcessLookupError):
             if pid:
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return True
 
 
 def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(site: Site) -> None:
@@ -185,8 +186,8 @@ def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(si
         assert desk.report(made).state == "QUEUED"
         assert len(desk.broker.oracle.deals(LOGINS[1])) == deals
     finally:
-        give_room(site)
-    wait_for(lambda: (give_room(site), desk.settled(made))[1])
+        has_room(site)
+    wait_for(lambda: has_room(site) and desk.settled(made))
     assert desk.report(made).state == "FILLED"
     wait_for(lambda: "JOURNAL_UNWRITABLE" not in desk.alerts(TWO))
     desk.check(*LOGINS)
