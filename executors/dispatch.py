@@ -8,7 +8,7 @@ this process meanwhile; a known signal_id is answered from its record before any
 import asyncio
 import logging
 import weakref
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,8 +31,8 @@ from tradedist.redis import async_state
 logger = logging.getLogger(__name__)
 
 FULL = "The state store is full. Nothing was recorded; send it again when an operator has made room."
+TOO_LATE = "A later send of this signal was refused as too old. Decide anew and send a new signal_id."
 STALE_TRIES = 3
-TOO_LATE = 10_000  # signals that were refused as too old, remembered at once
 BUCKETS = 10_000  # users whose rate is remembered at once
 SPOOL_WAIT_S = 0.25  # for the disk, after the store has answered
 
@@ -61,16 +61,15 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
     try:
         signal = parse(body)
         ttl_ms = time_to_live(signal)
-        _too_late.check(user.pk, signal.signal_id)
         await process().targets.resolve(user, signal.targets)
         _rate.take(user.pk)
     except Refused as refused:
-        if refused.code is Code.TOO_OLD:
-            _too_late.add(user.pk, body["signal_id"])
-            if body["signal_id"] in _recording:
-                raise AcceptUnknown from refused
         try:
             known = await _answer_known(body, user)
+            if known is None and refused.code is Code.TOO_OLD:
+                _rate.take(user.pk)  # each is remembered
+                if not await process().store.refuse(body["signal_id"], user.pk):
+                    known = await _answer_known(body, user)
         except redis.RedisError as error:
             if refused.code is Code.INVALID:
                 raise refused from error  # what cannot be read was never recorded under this id
@@ -165,25 +164,17 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
                 targets=tuple(resolved.targets),
                 store_life=here.spool.store_life,
             )
-            if _too_late.has(user.pk, signal.signal_id):
-                raise AcceptUnknown  # refused while this older send of it was on its way
             on_disk = here.spool.keep(entry)  # is written while the store is asked
-            _recording[signal.signal_id] += 1
-            try:
-                recorded = await here.store.record(
-                    signal,
-                    targets=resolved.targets,
-                    user_id=user.pk,
-                    username=user.get_username(),
-                    source=source,
-                    ttl_ms=ttl_ms,
-                    received_ms=received_ms,
-                    access_version=resolved.version,
-                )
-            finally:
-                _recording[signal.signal_id] -= 1
-                if not _recording[signal.signal_id]:
-                    del _recording[signal.signal_id]
+            recorded = await here.store.record(
+                signal,
+                targets=resolved.targets,
+                user_id=user.pk,
+                username=user.get_username(),
+                source=source,
+                ttl_ms=ttl_ms,
+                received_ms=received_ms,
+                access_version=resolved.version,
+            )
             if recorded.status != "STALE":
                 break
             here.spool.drop(entry)
@@ -206,7 +197,7 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
         raise Refused(Code.UNAVAILABLE, "Permissions are changing just now. Send the signal again.", 503)
     if recorded.status != "CREATED":
         here.spool.drop(entry)
-        raise _conflict()
+        raise Refused(Code.TOO_OLD, TOO_LATE) if recorded.status == "TOO_OLD" else _conflict()
     reached("accept-after-store")
     order_metrics.accepted_here(signal.signal_id)
     legs = [(Leg.model_validate_json(text), text) for text in recorded.legs]
@@ -269,34 +260,6 @@ class RateBuckets:
 
 
 _rate = RateBuckets()
-
-
-class TooLate:
-    """Signals that were refused as too old: an earlier send of one, with a lower age, may still be on its way to this
-    process, and must not be recorded after its sender was told that nothing is. Bounded."""
-
-    def __init__(self, size: int = TOO_LATE) -> None:
-        self._size = size
-        self._ids: OrderedDict[tuple[Any, str], None] = OrderedDict()
-
-    def add(self, user_id: Any, signal_id: str) -> None:
-        self._ids[user_id, signal_id] = None
-        while len(self._ids) > self._size:
-            self._ids.popitem(last=False)
-
-    def has(self, user_id: Any, signal_id: str) -> bool:
-        return (user_id, signal_id) in self._ids
-
-    def check(self, user_id: Any, signal_id: str) -> None:
-        if self.has(user_id, signal_id):
-            raise Refused(
-                Code.TOO_OLD,
-                "A later send of this signal was refused as too old. Decide anew and send a new signal_id.",
-            )
-
-
-_too_late = TooLate()
-_recording: Counter[str] = Counter()  # signal_ids that the store is being asked to record
 
 
 class _PerLoop:

@@ -144,7 +144,9 @@ class Reaccept:
             seqs=entry.seqs,
         )
         if recorded.status != "CREATED":
-            if recorded.status != "KNOWN":
+            if recorded.status == "TOO_OLD":  # nobody was told that it is accepted, but that it is refused
+                self._spool.drop(entry)
+            elif recorded.status != "KNOWN":
                 logger.error("%s was lost, and another signal has its id", entry.signal_id)
                 self._spool.drop(entry)
             return

@@ -25,6 +25,7 @@ from tradedist import keys
 logger = logging.getLogger(__name__)
 
 LUA = Path(__file__).parent / "lua"
+REFUSED_MS = 3_600_000  # no earlier send of a signal is on its way for so long
 
 
 # KEYS settlements, answers  ARGV order_id, settlement_id, answer JSON. A wish that has replaced this one stays.
@@ -41,7 +42,9 @@ return 1
 class Recorded:
     """What the store said of a signal. `legs` and `reports` are set only when it is new."""
 
-    status: str  # CREATED, KNOWN, CONFLICT, FOREIGN, STALE (the targets were resolved under older grants)
+    # CREATED, KNOWN, CONFLICT, FOREIGN, TOO_OLD (a later send of it was refused so),
+    # STALE (the targets were resolved under older grants)
+    status: str
     accepted_ms: int = 0
     deadline_ms: int = 0
     legs: tuple[str, ...] = ()  # messages.Leg as JSON
@@ -59,6 +62,7 @@ class SignalStore:
         self._redis = client
         self._accept = client.register_script((LUA / "accept.lua").read_text())
         self._look = client.register_script((LUA / "look.lua").read_text())
+        self._refuse = client.register_script((LUA / "refuse.lua").read_text())
         self._replicas = replicas
         self._wait = ("WAITAOF", 1, replicas, wait_ms)
 
@@ -83,6 +87,7 @@ class SignalStore:
         """
         signal_id = signal.signal_id
         names = [keys.signal(signal_id), keys.SIGNALS, keys.UNSETTLED, keys.REPORTS, keys.ACCESS_VERSION]
+        names.append(keys.refused(user_id, signal_id))
         side, lots = "", ""
         if isinstance(signal, OpenSignal):
             side, lots = signal.side, format(signal.lots, "f")
@@ -145,6 +150,11 @@ class SignalStore:
     def _enough(self, confirmed: list[int]) -> bool:
         """`confirmed`: how many local and replica disks have it."""
         return confirmed[0] >= 1 and confirmed[1] >= self._replicas
+
+    async def refuse(self, signal_id: str, user_id: int) -> bool:
+        """No send of it is recorded from now on. False when one is already: then it cannot be refused."""
+        names = [keys.signal(signal_id), keys.refused(user_id, signal_id)]
+        return bool(await self._refuse(keys=names, args=[REFUSED_MS]))
 
     async def safe(self, signal_id: str, digest: str) -> bool:
         """Whether a signal that was recorded before is where it must be: written once more, the same, and waited for."""

@@ -37,6 +37,7 @@ class OrderRecord:
 @dataclass(slots=True)
 class Contents:
     signals: dict[str, tuple[str, int, bool]] = field(default_factory=dict)  # id → digest, user, partial
+    refused: set[tuple[int, str]] = field(default_factory=set)  # user, signal_id
     orders: dict[str, OrderRecord] = field(default_factory=dict)
     outbox: dict[str, dict[str, int]] = field(default_factory=dict)  # terminal → order → leg_seq
     unsettled: dict[str, int] = field(default_factory=dict)  # order → deadline
@@ -76,6 +77,8 @@ class SimStore:
                 return "CONFLICT", []
             if not known[2]:
                 return "KNOWN", []
+        elif (user_id, signal.signal_id) in now.refused:
+            return "TOO_OLD", []
         at_ms = self.clock.redis_ms()
         deadline = at_ms + ttl_ms - signal.age_ms
         legs = []
@@ -103,6 +106,14 @@ class SimStore:
             legs.append(leg)
         now.signals[signal.signal_id] = (signal.digest(), user_id, False)
         return "CREATED", legs
+
+    def refuse(self, signal_id: str, user_id: int = 1) -> bool:
+        """refuse.lua."""
+        self._check()
+        if signal_id in self.now.signals:
+            return False
+        self.now.refused.add((user_id, signal_id))
+        return True
 
     def publish(
         self, terminal_id: str, journal_id: str, reports: list[JournalReport], after: int | None = None

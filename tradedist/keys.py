@@ -16,6 +16,11 @@ def signal(signal_id: str) -> str:
     return f"{PREFIX}:rtss:signal:{signal_id}"
 
 
+def refused(user_id: int, signal_id: str) -> str:
+    """string, an hour: the user was told that this signal is too old; no earlier send of it is recorded any more."""
+    return f"{PREFIX}:rtss:refused:{user_id}:{signal_id}"
+
+
 def order(order_id: str) -> str:
     """hash: leg (JSON, see messages.Leg), state, report_seq, report (latest JSON), overdue (0/1)."""
     return f"{PREFIX}:rtss:order:{order_id}"

@@ -1,13 +1,13 @@
 -- Records a signal, its legs and their outbox entries in one step, or answers what is known of the id.
 --
--- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream  5 access version; then for each leg: order, outbox,
---       leg counter
+-- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream  5 access version  6 refused as too old (refuse.lua);
+--       then for each leg: order, outbox, leg counter
 -- ARGV  1 signal_id  2 body (JSON)  3 digest  4 user_id  5 username  6 source  7 ttl_ms  8 age_ms
 --       9 action  10 symbol  11 side ("" = none)  12 lots ("" = none)  13 received_ms
 --       14 the access version under which the targets were resolved ("" = do not compare)
 --       15 accepted_ms  16 deadline_ms: of a signal that is accepted again after the store lost it ("" = now)
 --       then for each leg: order_id, terminal_id, epoch, leg_seq ("" = the next; else the one that it had)
--- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"STALE"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
+-- Returns {"FOREIGN"} | {"CONFLICT"} | {"KNOWN"} | {"TOO_OLD"} | {"STALE"} | {"CREATED", accepted_ms, deadline_ms, leg JSON, report JSON, ...}
 
 local known = redis.call('HMGET', KEYS[1], 'digest', 'user_id', 'partial', 'orders')
 if known[1] then
@@ -15,6 +15,8 @@ if known[1] then
   if known[1] ~= ARGV[3] then return { 'CONFLICT' } end
   -- a partial record was made by an executor for the one leg that it had, after the store was rolled back
   if known[3] ~= '1' then return { 'KNOWN' } end
+elseif (ARGV[20] or '') == '' and redis.call('EXISTS', KEYS[6]) == 1 then
+  return { 'TOO_OLD' }  -- unless its legs have had numbers: then it was accepted, whatever was said while it was lost
 end
 
 if ARGV[14] ~= '' and (redis.call('GET', KEYS[5]) or '0') ~= ARGV[14] then return { 'STALE' } end
@@ -29,8 +31,8 @@ local trace = string.format('{"received":%.0f,"accepted":%s,"accepted_us":%.0f,"
 local answer = { 'CREATED', accepted, deadline }
 local order_ids, named = {}, {}
 
-for i = 0, (#KEYS - 5) / 3 - 1 do
-  local order_key, outbox, counter = KEYS[6 + i * 3], KEYS[7 + i * 3], KEYS[8 + i * 3]
+for i = 0, (#KEYS - 6) / 3 - 1 do
+  local order_key, outbox, counter = KEYS[7 + i * 3], KEYS[8 + i * 3], KEYS[9 + i * 3]
   local order_id, terminal_id, epoch, seq = ARGV[17 + i * 4], ARGV[18 + i * 4], ARGV[19 + i * 4], ARGV[20 + i * 4]
   local held = redis.call('HMGET', order_key, 'leg', 'report')
   local leg, report = held[1], held[2]

@@ -1,9 +1,12 @@
 """Accept as the web process calls it, on a real Valkey: many at once, replicas that confirm or do not, a full store."""
 
 import asyncio
+import contextlib
+import importlib.util
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +14,8 @@ import pytest
 from asgiref.sync import sync_to_async
 
 import tradedist.celery  # noqa: F401  as in the web process: accept sends tasks
-from executors import dispatch, grants
-from executors.errors import AcceptUnknown, Code, Refused
+from executors import dispatch
+from executors.errors import Code, Refused
 from executors.fanout import Fanout
 from executors.messages import Leg
 from executors.orders import OrderState
@@ -35,6 +38,33 @@ async def ted(transactional_db: None, state_redis: Any, settings: Any) -> AsyncI
     world = await sync_to_async(World)()
     yield world.ted
     await dispatch.close_process()
+
+
+@contextlib.contextmanager
+def other_web_process() -> Iterator[Callable[..., Any]]:
+    """Accept in a fresh copy of its module, on another loop: nothing is shared with this process but the store."""
+    spec = importlib.util.find_spec("executors.dispatch")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["elsewhere_dispatch"] = module  # its dataclasses look it up
+    spec.loader.exec_module(module)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def elsewhere(body: Any, user: Any) -> Any:
+        made = asyncio.run_coroutine_threadsafe(module.accept(body, user, source="rest"), loop)
+        return await asyncio.wrap_future(made)
+
+    try:
+        yield elsewhere
+    finally:
+        asyncio.run_coroutine_threadsafe(module.close_process(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
+        del sys.modules["elsewhere_dispatch"]
 
 
 def an_open(**changes: Any) -> dict[str, Any]:
@@ -99,9 +129,10 @@ async def test_an_older_send_that_comes_after_the_refusal_of_a_later_one_records
         assert not (await dispatch.accept(known | {"age_ms": age_ms}, ted, source="rest")).created
 
 
-async def test_while_an_older_send_is_being_recorded_a_later_one_is_not_refused(
+async def test_neither_does_one_that_another_web_process_was_about_to_record(
     ted: Any, state_redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It stood still with the older send in its hands: only the store can know what another process has said."""
     store, asked, go_on = dispatch.process().store, asyncio.Event(), asyncio.Event()
     record = store.record
 
@@ -114,28 +145,47 @@ async def test_while_an_older_send_is_being_recorded_a_later_one_is_not_refused(
     body = an_open(ttl_ms=5_000)
     first = asyncio.ensure_future(dispatch.accept(body, ted, source="rest"))
     await asked.wait()
-    with pytest.raises(AcceptUnknown):
-        await dispatch.accept(body | {"age_ms": 6_000}, ted, source="rest")
-    go_on.set()
-    assert (await first).created
-    assert not (await dispatch.accept(body | {"age_ms": 9_000}, ted, source="rest")).created
+    with other_web_process() as elsewhere:
+        with pytest.raises(Refused) as refusal:
+            await elsewhere(body | {"age_ms": 6_000}, ted)
+        assert refusal.value.code is Code.TOO_OLD
+        go_on.set()
+        with pytest.raises(Refused) as refusal:
+            await first
+        assert refusal.value.code is Code.TOO_OLD
+        assert not state_redis.exists(keys.signal(body["signal_id"]))
+        assert 0 < state_redis.ttl(keys.refused(ted.pk, body["signal_id"])) <= 3_600
+        # and the other way round: what was recorded before is answered, not refused
+        second = an_open(ttl_ms=5_000)
+        assert (await dispatch.accept(second, ted, source="rest")).created
+        assert not (await elsewhere(second | {"age_ms": 6_000}, ted)).created
 
 
-async def test_targets_are_read_in_threads_that_outlive_the_request(
-    ted: Any, state_redis: Any, monkeypatch: pytest.MonkeyPatch
+async def test_what_was_accepted_and_lost_is_given_back_whatever_was_refused_meanwhile(
+    ted: Any, state_redis: Any
 ) -> None:
-    """The thread that a request lends to its database calls ends with it, while other requests wait for the answer."""
-    threads: list[str] = []
-    resolve = grants.resolve_targets
+    """The acceptance was promised; a send that came while the store had lost it was told that it is too old."""
+    body = an_open(ttl_ms=60_000)
+    await dispatch.accept(body, ted, source="rest")
+    pipe = state_redis.pipeline()
+    pipe.flushall().set(keys.refused(ted.pk, body["signal_id"]), 1).execute()
+    await asyncio.to_thread(wait_until, lambda: state_redis.exists(keys.signal(body["signal_id"])), 30)
+    assert not (await dispatch.accept(body | {"age_ms": 60_000}, ted, source="rest")).created
 
-    def noted(*args: Any) -> Any:
-        threads.append(threading.current_thread().name)
-        return resolve(*args)
 
-    monkeypatch.setattr(grants, "resolve_targets", noted)
-    await dispatch.accept(an_open(), ted, source="rest")
-    assert threads
-    assert all(name.startswith("targets") for name in threads)
+async def test_refusals_as_too_old_are_rate_limited_for_each_is_remembered(
+    ted: Any, state_redis: Any, settings: Any
+) -> None:
+    settings.ORDERS_PER_SECOND = 2
+    dispatch._rate._buckets.clear()
+    codes = []
+    for _ in range(6):
+        with pytest.raises(Refused) as refusal:
+            await dispatch.accept(an_open(ttl_ms=5_000, age_ms=6_000), ted, source="rest")
+        codes.append(refusal.value.code)
+    assert codes[:2] == [Code.TOO_OLD] * 2
+    assert Code.RATE_LIMITED in codes
+    assert len(state_redis.keys(keys.refused(ted.pk, "*"))) == codes.count(Code.TOO_OLD)
 
 
 # --- replicas ---

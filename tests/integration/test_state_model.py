@@ -24,6 +24,7 @@ S = OrderState
 
 ACCEPT = st.tuples(st.just("accept"), st.integers(1, 4), st.sampled_from([("alpha",), ("beta",), TERMINALS]))
 ACCEPT_OTHERWISE = st.tuples(st.just("conflict"), st.integers(1, 4), st.booleans())
+REFUSE = st.tuples(st.just("refuse"), st.integers(1, 4))
 REPORT = st.tuples(st.just("report"), st.sampled_from(TERMINALS), st.integers(1, 4), st.integers(0, 20))
 PUBLISH = st.tuples(st.just("publish"), st.sampled_from(TERMINALS), st.integers(1, 4), st.booleans())
 REWIND = st.tuples(st.just("rewind"), st.sampled_from(TERMINALS), st.integers(0, 12))
@@ -32,7 +33,8 @@ SNAPSHOT = st.tuples(st.just("snapshot"))
 ROLL_BACK = st.tuples(st.just("roll back"))
 STEPS = st.lists(
     st.one_of(
-        ACCEPT, ACCEPT, REPORT, REPORT, REPORT, PUBLISH, PUBLISH, ACCEPT_OTHERWISE, REWIND, LOSE, SNAPSHOT, ROLL_BACK
+        ACCEPT, ACCEPT, REPORT, REPORT, REPORT, PUBLISH, PUBLISH, ACCEPT_OTHERWISE, REFUSE, REWIND, LOSE, SNAPSHOT,
+        ROLL_BACK,
     ),
     min_size=8,
     max_size=40,
@@ -90,6 +92,18 @@ class Both:
         found = [Leg.model_validate_json(text) for text in recorded.legs]
         assert [(leg.order_id, leg.leg_seq) for leg in found] == [(leg.order_id, leg.leg_seq) for leg in legs]
         self.legs |= {leg.order_id: leg for leg in found}
+
+    def refuse(self, number: int) -> None:
+        signal_id = wish(number).signal_id
+
+        async def real() -> bool:
+            client = async_state()
+            try:
+                return await SignalStore(client).refuse(signal_id, 7)
+            finally:
+                await client.aclose()
+
+        assert asyncio.run(real()) == self.model.refuse(signal_id, 7)
 
     def report(self, terminal: str, number: int, choice: int) -> None:
         """The executor moves an order on, legally."""
@@ -197,6 +211,8 @@ def test_the_scripts_and_the_model_agree(state_server: Valkey, state_redis: Any)
                         both.accept(number, ("alpha",), user_id=8)
                     else:
                         both.accept(number, ("alpha",), lots="0.2")
+                case ("refuse", number):
+                    both.refuse(number)
                 case ("report", terminal, number, choice):
                     both.report(terminal, number, choice)
                 case ("publish", terminal, count, compare):
