@@ -8,6 +8,7 @@ import { SEND_AGAIN, aged, sendSignal, uuid } from "./messages.js";
  * @import {Store} from "./store.js"
  *
  * @typedef {{signal: Signal, user: string, created_ms: number}} Unanswered
+ * @typedef {Unanswered & {tries: number, due_at: number, busy: boolean}} Waiting
  * @typedef {{status: number, body: any}} Answer
  * @typedef {(signal: Signal, user: string) => Promise<Answer | null>} Post  null: no answer came
  */
@@ -18,6 +19,16 @@ const MAX_AGE_MS = 86_400_000;
 const NOT_SENT = "There is no connection. It is sent again until the server answers.";
 const LOOK_MS = 500;
 const ANSWER_MS = 3_000; // silence after which a signal is sent again
+const LONGEST_MS = 20_000;
+
+/**
+ * The silence after which a signal goes again: doubled with each try, and no two pages at the same moment.
+ * @param {number} tries so far, at least 1
+ * @param {number} random from 0 to 1
+ */
+export function silenceMs(tries, random) {
+  return Math.min(LONGEST_MS, ANSWER_MS * 2 ** Math.min(tries - 1, 10)) * (1 + random / 2);
+}
 
 export class Sender {
   #store;
@@ -25,7 +36,8 @@ export class Sender {
   #post;
   #storage;
   #now;
-  /** @type {Map<string, Unanswered & {tried_at: number, busy: boolean}>} */
+  #random;
+  /** @type {Map<string, Waiting>} */
   #unanswered = new Map();
   #trusted = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -38,13 +50,15 @@ export class Sender {
    * @param {Post} parts.post by REST
    * @param {Pick<Storage, "getItem" | "setItem">} parts.storage the tab's own
    * @param {() => number} parts.now milliseconds on a clock that goes on through reloads
+   * @param {() => number} [parts.random]
    */
-  constructor({ store, send, post, storage, now }) {
+  constructor({ store, send, post, storage, now, random = Math.random }) {
     this.#store = store;
     this.#send = send;
     this.#post = post;
     this.#storage = storage;
     this.#now = now;
+    this.#random = random;
   }
 
   start() {
@@ -63,7 +77,7 @@ export class Sender {
   place(signal) {
     if (this.#unanswered.size >= MAX_UNANSWERED) return false;
     const user = this.#store.user?.name ?? "";
-    const entry = { signal, user, created_ms: this.#now(), tried_at: 0, busy: false };
+    const entry = { signal, user, created_ms: this.#now(), tries: 0, due_at: 0, busy: false };
     this.#unanswered.set(signal.signal_id, entry);
     this.#keep();
     this.#store.signalSent(signal, entry.created_ms, performance.now());
@@ -76,7 +90,7 @@ export class Sender {
     for (const { signal, user, created_ms } of this.#kept()) {
       if (user !== this.#store.user?.name || this.#unanswered.has(signal.signal_id)) continue;
       const age = this.#now() - created_ms;
-      const entry = { signal, user, created_ms, tried_at: 0, busy: false };
+      const entry = { signal, user, created_ms, tries: 0, due_at: 0, busy: false };
       this.#unanswered.set(signal.signal_id, entry);
       this.#store.signalSent(signal, created_ms, performance.now() - age);
     }
@@ -88,10 +102,13 @@ export class Sender {
     this.#trusted = false;
   }
 
-  /** The connection is new and is this user's: whatever is unanswered goes again. */
+  /** The connection is new and is this user's: whatever is unanswered goes again at once. */
   sendAgain() {
     this.#trusted = true;
-    for (const entry of this.#unanswered.values()) this.#try(entry);
+    for (const entry of this.#unanswered.values()) {
+      entry.tries = Math.min(entry.tries, 1);
+      this.#try(entry);
+    }
   }
 
   /** @param {string} signalId */
@@ -101,7 +118,8 @@ export class Sender {
 
   /** @param {string} signalId @param {string} code @param {string} message */
   refused(signalId, code, message) {
-    if (SEND_AGAIN.has(code)) {
+    // a send that was too many says nothing of an earlier one, which may be recorded
+    if (SEND_AGAIN.has(code) || (code === "RATE_LIMITED" && (this.#unanswered.get(signalId)?.tries ?? 0) > 1)) {
       this.#store.signalWaits(signalId, code, message);
       return; // tried again after a while
     }
@@ -111,11 +129,11 @@ export class Sender {
 
   #look() {
     for (const entry of this.#unanswered.values()) {
-      if (this.#now() - entry.tried_at >= ANSWER_MS) this.#try(entry);
+      if (this.#now() >= entry.due_at) this.#try(entry);
     }
   }
 
-  /** @param {Unanswered & {tried_at: number, busy: boolean}} entry */
+  /** @param {Waiting} entry */
   #try(entry) {
     if (entry.user !== (this.#store.user?.name ?? "")) return; // signed in as someone else meanwhile
     const age = this.#now() - entry.created_ms;
@@ -125,12 +143,13 @@ export class Sender {
       this.#store.signalRefused(id, "TOO_OLD", "No answer came within a day. Look at the orders, then send a new one.");
       return;
     }
-    entry.tried_at = this.#now();
+    entry.tries += 1;
+    entry.due_at = this.#now() + silenceMs(entry.tries, this.#random());
     const sent = this.#trusted && this.#send(sendSignal(entry.signal, uuid(), age));
     if (!sent && !entry.busy) void this.#tryByRest(entry, age);
   }
 
-  /** @param {Unanswered & {busy: boolean}} entry @param {number} age */
+  /** @param {Waiting} entry @param {number} age */
   async #tryByRest(entry, age) {
     const id = entry.signal.signal_id;
     entry.busy = true;

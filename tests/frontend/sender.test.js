@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openSignal } from "../../static/js/messages.js";
-import { Sender } from "../../static/js/sender.js";
+import { Sender, silenceMs } from "../../static/js/sender.js";
 import { Store } from "../../static/js/store.js";
 import { accepted, report, snapshot } from "./fixtures.js";
 
@@ -25,6 +25,7 @@ function pageIn(where, user = "tina") {
     post: async (signal, as) => (page.posted.push({ ...signal, as }), page.answer),
     storage: where.storage,
     now: () => where.ms,
+    random: () => 0.5,
   });
   sender.restore();
   sender.sendAgain();
@@ -152,18 +153,63 @@ test("REST's refusals count like the socket's", async () => {
   }
 });
 
-test("silence brings it out again, but not sooner than after three seconds", (context) => {
+/** Lets seconds pass in a page that is started. */
+function wait(context, where, seconds) {
+  for (let look = 0; look < seconds * 2; look += 1) {
+    where.ms += 500;
+    context.mock.timers.tick(500);
+  }
+}
+
+test("silence brings it out again, but not sooner than after three seconds, and ever more rarely", (context) => {
   context.mock.timers.enable({ apis: ["setInterval"] });
   const where = tab();
   const page = pageIn(where);
   page.sender.start();
   page.sender.place(open());
-  for (let tries = 0; tries < 8; tries += 1) {
-    where.ms += 500;
-    context.mock.timers.tick(500);
-  }
+  wait(context, where, 2.5);
+  assert.equal(page.sent.length, 1);
+  wait(context, where, 600);
   page.sender.stop();
-  assert.equal(page.sent.length, 2);
+  const ages = page.sent.map((message) => message.signal.age_ms);
+  const gaps = ages.slice(1).map((age, place) => age - ages[place]);
+  assert.deepEqual(gaps.slice(0, 4), [4_000, 7_500, 15_000, 25_000]);
+  assert.deepEqual(new Set(gaps.slice(3)), new Set([25_000]), "bounded: it never stops asking");
+});
+
+test("a new connection does not wait for the silence to end, and begins anew", (context) => {
+  context.mock.timers.enable({ apis: ["setInterval"] });
+  const where = tab();
+  const page = pageIn(where);
+  page.sender.start();
+  page.sender.place(open());
+  wait(context, where, 60);
+  const before = page.sent.length;
+  page.sender.sendAgain();
+  assert.equal(page.sent.length, before + 1);
+  wait(context, where, 8);
+  page.sender.stop();
+  assert.equal(page.sent.length, before + 2);
+});
+
+test("pages that lost their server together do not come back together", () => {
+  for (let tries = 1; tries < 40; tries += 1) {
+    const [least, most] = [silenceMs(tries, 0), silenceMs(tries, 1)];
+    assert.ok(least >= 3_000 && most >= 1.4 * least && most <= 30_000, `${tries}: ${least} to ${most}`);
+  }
+});
+
+test("too many signals ends a first send, but not one of which an earlier send may be recorded", () => {
+  const page = pageIn(tab());
+  const [first, again] = [open(), open()];
+  page.sender.place(first);
+  page.sender.refused(first.signal_id, "RATE_LIMITED", "wait");
+  assert.equal(page.store.sent.get(first.signal_id).state, "REFUSED");
+  page.sender.place(again);
+  page.sender.sendAgain();
+  page.sender.refused(again.signal_id, "RATE_LIMITED", "wait");
+  assert.equal(page.store.sent.get(again.signal_id).state, "SENDING");
+  assert.equal(page.sender.waiting, 1);
 });
 
 test("after a day without an answer it ends here, since no server takes it any more", () => {
