@@ -125,6 +125,15 @@ class Lab:
 
     # --- what is asked of it ---
 
+    def processes(self) -> dict[str, "subprocess.Popen[bytes]"]:
+        """Program name → process."""
+        return {
+            name: item
+            for name, program in self._programs.items()
+            for item in self._running
+            if item.args == program.command
+        }
+
     def executors(self) -> dict[int, int]:
         """Index of the terminal → pid of its executor, of those that are ready and have an address."""
         from tradedist import keys

@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
+import setproctitle
 from django.conf import settings
 
 from executors.account_sync import AccountSync
@@ -156,6 +157,7 @@ class Executor(threading.Thread):
     # --- the thread ---
 
     def run(self) -> None:
+        setproctitle.setthreadtitle("orders")
         try:
             self._run()
         except BaseException as error:  # the process ends with its executor; the supervisor starts another

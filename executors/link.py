@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import redis
+import setproctitle
 from django.conf import settings
 from pydantic import ValidationError
 
@@ -213,6 +214,7 @@ class Link(threading.Thread):
     # --- the thread ---
 
     def run(self) -> None:
+        setproctitle.setthreadtitle(self.name)
         try:
             self._serve()
         finally:

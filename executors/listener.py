@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+import setproctitle
 from pydantic import ValidationError
 
 from executors.crashpoints import reached
@@ -60,6 +61,7 @@ class Listener(threading.Thread):
         return f"{host}:{port}"
 
     def run(self) -> None:
+        setproctitle.setthreadtitle(self.name)
         while True:
             for key, _ in self._selector.select():
                 ready = key.fileobj
