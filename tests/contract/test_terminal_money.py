@@ -164,3 +164,24 @@ def test_r112_bonds_options_and_collateral(desk: Desk) -> None:
     assert after.assets == pytest.approx(10 * bid * 0.5, abs=0.01)
     assert after.equity == pytest.approx(before.equity + after.assets, abs=0.01)
     assert mt5.symbol_info("BOND").trade_face_value == 1000.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf"), -1.0, 0.0])
+def test_r113_what_is_no_lot_and_no_price_is_not_reckoned_with(desk: Desk, bad: float) -> None:
+    for margin in ((0, "EURUSD", bad, 1.1), (0, "EURUSD", 0.1, bad)):
+        assert mt5.order_calc_margin(*margin) is None
+        assert mt5.last_error() == (-2, "Terminal: Invalid params")
+    for profit in (
+        (0, "EURUSD", bad, 1.1, 1.2),
+        (0, "EURUSD", 0.1, bad, 1.2),
+        (0, "EURUSD", 0.1, 1.1, bad),
+    ):
+        assert mt5.order_calc_profit(*profit) is None
+        assert mt5.last_error() == (-2, "Terminal: Invalid params")
+
+
+def test_r114_nor_what_comes_to_no_number(desk: Desk) -> None:
+    assert mt5.order_calc_margin(0, "EURUSD", 1e308, 1e10) is None
+    assert mt5.last_error() == (-2, "Terminal: Invalid params")
+    assert mt5.order_calc_profit(0, "EURUSD", 1e308, 1.0, 1e10) is None
+    assert mt5.last_error() == (-2, "Terminal: Invalid params")

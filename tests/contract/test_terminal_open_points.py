@@ -308,3 +308,23 @@ def test_o22_a_holiday_is_no_trading_day(broker: PaperBroker, desk_at: Opener) -
     days = {int(row["time"]) // 86_400 * 86_400 for row in rows}
     assert feast not in days
     assert feast - 86_400 in days
+
+
+def test_o23_ticks_say_what_changed(desk_at: Opener) -> None:
+    """The history's carry a bit without a name besides, and a trade its own; a repeated quote says both sides."""
+    desk = desk_at("ends")
+    seen = []
+    for bid, ask in ((1.2, 1.2001), (1.2002, 1.2003), (1.2002, 1.2004), (1.2001, 1.2004), (1.2001, 1.2004)):
+        desk.price(bid, ask)
+        seen.append(mt5.symbol_info_tick("EURUSD").flags)
+    both, history = mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK, 0x80
+    assert seen == [both] * 5
+    now_s = desk.broker.oracle.call("health")["now_ms"] // 1000
+    first, last = now_s - 3600, now_s + 60
+    rows = mt5.copy_ticks_range("EURUSD", first, last, mt5.COPY_TICKS_ALL)[-5:]
+    assert rows["flags"].tolist() == [
+        history | flags for flags in (both, both, mt5.TICK_FLAG_ASK, mt5.TICK_FLAG_BID, both)
+    ]
+    sold = mt5.TICK_FLAG_LAST | mt5.TICK_FLAG_VOLUME | mt5.TICK_FLAG_SELL
+    trades = mt5.copy_ticks_range("EURUSD.last", first, last, mt5.COPY_TICKS_TRADE)["flags"]
+    assert {int(flags) & (sold | history) for flags in trades} == {sold | history}

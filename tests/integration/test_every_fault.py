@@ -104,6 +104,15 @@ CASES: dict[str, Case] = {
     "v40 the pipe is busy": Case("pipe_busy", S.FILLED, ["0.1"], spec={}, lifts=True, crash=True),
     "v41 outage": Case("outage", S.FILLED, ["0.1"], spec={}, lifts=True, crash=True),
     "v45 attached to another terminal": Case("cross_wired", S.FILLED, ["0.1"], spec={}, lifts=True, crash=True),
+    "v46 crashed before the order": Case(
+        "crash", S.NOT_EXECUTED, [], "Two clean looks", NEVER, by_way_of=S.UNKNOWN, spec={"at": 1, "value": 300}
+    ),
+    "v47 crashed after the order": Case(
+        "crash_after", S.FILLED, ["0.1"], by_way_of=S.UNKNOWN, spec={"at": 1, "value": 300}
+    ),
+    "v48 died without breaking its pipe": Case(
+        "stuck", S.NOT_EXECUTED, [], "Two clean looks", NEVER, by_way_of=S.UNKNOWN, spec={"at": 1, "value": 300}
+    ),
     "v42 dear ask": Case("wide_spread", S.FILLED, ["0.1"], spec={"symbol": "EURUSD"}),
     "v43 late history after a lost answer": Case("history_lag", S.FILLED, ["0.1"], spec={"value": 300}),
     "v44 late positions after a lost answer": Case("position_lag", S.FILLED, ["0.1"], spec={"value": 300}),

@@ -209,9 +209,10 @@ class Machine(RuleBasedStateMachine):
         self.broker.op_fault_clear()
         spec = {"kind": kind, "value": min(value, 0.9) if kind == "partial" else value, "at": 1}
         self.broker.op_fault_add(spec)
-        struck = self.broker.faults.strike("order_send", LOGIN, "", self.broker.now_ms())
+        self.session.struck = self.broker.faults.strike("order_send", LOGIN, "", self.broker.now_ms())
         row = list(astuple(Request(action=1, symbol="EURUSD", volume=0.2, type=0, type_filling=1, magic=3)))
-        self.session.do_order_send(row, struck)
+        self.session.do_order_send(row)
+        self.session.struck = []
 
     @rule()
     def night(self) -> None:

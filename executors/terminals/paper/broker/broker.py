@@ -13,7 +13,7 @@ from typing import Any
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import personalities
 from executors.terminals.paper.broker.engine import Engine
-from executors.terminals.paper.broker.faults import Faults
+from executors.terminals.paper.broker.faults import LAGS, Faults
 from executors.terminals.paper.broker.ledger import Ledger
 from executors.terminals.paper.broker.model import Account
 from executors.terminals.paper.broker.passwords import matches, sealed
@@ -63,8 +63,19 @@ class Broker:
             feeds, self.state.houses, self.now_ms(), self.engine.triggers.on_tick, self._widened
         )
         self.terminals: dict[str, tuple[int, str]] = {}  # path → what its terminal logged in last
+        self.lagging: dict[str, dict[int, int]] = {
+            kind: {} for kind in LAGS
+        }  # order ticket → told of from then on
         for book in self.state.books.values():
             self.state.revalue(book)
+
+    def tell_late(self, kind: str, order_ticket: int, ms: int) -> None:
+        """What this order has made stays untold for so long; what is due is forgotten."""
+        now_ms = self.now_ms()
+        held = self.lagging[kind]
+        for ticket in [ticket for ticket, at in held.items() if at <= now_ms]:
+            del held[ticket]
+        held[order_ticket] = now_ms + ms
 
     def _widened(self, symbol: str, at_ms: int) -> int:
         fault = self.faults.standing("wide_spread", 0, symbol, at_ms)

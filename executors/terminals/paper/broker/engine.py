@@ -42,9 +42,9 @@ class Engine:
         self.request_id += 1
         return self.request_id
 
-    def send(self, book: Book, request: Request, switches: rules.Switches, staging: Staging) -> Reply:
+    def send(self, book: Book, request: Request, staging: Staging) -> Reply:
         now_ms = self.clock()
-        retcode, case = rules.check(self.state, book, request, switches, now_ms)
+        retcode, case = rules.check(self.state, book, request, now_ms)
         if retcode or case is None:
             return self.refusal(retcode)
         if staging.race and (lost := self._race(case, now_ms)):

@@ -1,6 +1,8 @@
 """Faults on command: what goes wrong, for whom, and when (a chosen call, a rate, a time). Seeded, so that a run repeats.
 
 Precedes: sessions and the server, which act on them. Follows: the admin calls `fault_add`, `fault_clear`, `fault_list`.
+A fault of a call strikes calls. A standing one holds; with `at`, `rate`, `times` or `method` it too strikes calls, and
+holds for each of them alone, or for `lasts_ms` from then on.
 """
 
 import itertools
@@ -25,13 +27,16 @@ OF_A_CALL = {
     "lose_answer": "unused: executed, then the connection is cut",
     "lose_question": "unused: the connection is cut before it is executed",
     "double_answer": "unused: the answer comes twice",
+    "crash": "ms until the terminal can be started again; it dies before this call is executed (1000)",
+    "crash_after": "the same, after it was executed and before it is answered (1000)",
+    "stuck": "the same as crash, but its pipe stays: every call fails with -10001 until initialize (1000)",
     "hang": "seconds without an answer; nothing is executed (3600)",
     "hang_after": "seconds without an answer after it was executed (3600)",
     "timeout": "unused: -10005 at once, nothing is executed",
     "error": "last_error code of a failed call (-1)",
     "last_error_race": "unused: executed, no result, and last_error says Success, since another thread's call came between",
 }
-# kinds that hold as long as they stand
+# kinds that hold as long as they stand, or for the calls that they strike
 STANDING = {
     "algo_off": "unused: the Algo Trading button, 10027",
     "expert_off": "unused: by the server, 10026",
@@ -53,14 +58,21 @@ STANDING = {
 DEFAULTS: dict[str, float] = {
     "reject": 10006, "partial": 0.5, "slippage": 10, "delay": 500, "slow_answer": 500, "ambiguous": 10012, "late_fill": 500,
     "hang": 3600, "hang_after": 3600, "error": -1, "history_lag": 500, "position_lag": 500,
-    "wide_spread": 50,
+    "wide_spread": 50, "crash": 1000, "crash_after": 1000, "stuck": 1000,
 }  # fmt: skip
+# at a login nobody speaks of a symbol; and these count calls of initialize unless another is named
+AT_LOGIN = frozenset(
+    {"version_mismatch", "auth_fail", "login_timeout", "relogin_timeout", "cross_wired", "pipe_busy"}
+)
+LOGIN_CALLS = ("initialize", "login")
+LAGS = ("history_lag", "position_lag")
 MAX_FAULTS = 1000
 MOST = 1_000_000_000_000
 SETTINGS: dict[str, Any] = {
     "kind": str, "value": int | float, "login": int, "symbol": str, "method": str, "at": int, "rate": int | float,
-    "times": int, "for_ms": int | float,
+    "times": int, "for_ms": int | float, "lasts_ms": int | float,
 }  # fmt: skip
+PLAIN = ("login", "symbol", "method", "at", "rate", "times", "lasts_ms")  # that go into the fault as they are
 
 
 class FaultError(ValueError):
@@ -78,9 +90,15 @@ class Fault:
     rate: float = 1.0
     times: int = 0  # so often at most; 0: without end (1 with `at`)
     until_ms: int = 0  # 0: until it is cleared
+    lasts_ms: int = 0  # a standing kind that strikes a call holds so long from then on; 0: for that call
+    chosen: bool = False  # a standing kind that strikes calls
     fault_id: int = 0
     seen: int = 0  # matching calls so far
     done: int = 0  # times it struck
+
+    @property
+    def strikes(self) -> bool:
+        return self.chosen or self.kind in OF_A_CALL
 
 
 class Faults:
@@ -88,18 +106,42 @@ class Faults:
         self._ids = itertools.count(1)
         self._faults: dict[int, Fault] = {}
         self._random = random.Random(seed)
+        self.methods: frozenset[str] = frozenset()  # that a call may have; empty: not known here
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
 
     def seed(self, seed: int) -> None:
         self._random.seed(seed)
 
     def add(self, now_ms: int, spec: dict[str, Any]) -> int:
+        if len(self._faults) >= MAX_FAULTS:
+            raise FaultError(f"{MAX_FAULTS} faults stand already; clear some")
+        self._checked(spec)
+        kind = spec["kind"]
+        more = {name: spec[name] for name in PLAIN if name in spec}
+        fault = Fault(kind, float(spec.get("value", DEFAULTS.get(kind, 0))), **more)
+        fault.chosen = kind in STANDING and (
+            bool(fault.at or fault.times or "method" in spec) or fault.rate < 1
+        )
+        if kind in AT_LOGIN:
+            fault.method = spec.get("method", "initialize")
+        self._fitting(fault)
+        fault.until_ms = now_ms + int(spec["for_ms"]) if spec.get("for_ms") else 0
+        fault.lasts_ms = int(fault.lasts_ms)
+        fault.times = fault.times or (1 if fault.at else 0)
+        fault.fault_id = next(self._ids)
+        self._faults[fault.fault_id] = fault
+        return fault.fault_id
+
+    @staticmethod
+    def _checked(spec: dict[str, Any]) -> None:
+        """Each setting by itself."""
         kind = spec.get("kind", "")
         if kind not in OF_A_CALL and kind not in STANDING:
             raise FaultError(
                 f"there is no fault {kind!r}; choose one of {', '.join([*OF_A_CALL, *STANDING])}"
             )
-        if len(self._faults) >= MAX_FAULTS:
-            raise FaultError(f"{MAX_FAULTS} faults stand already; clear some")
         for name, setting in spec.items():
             if name not in SETTINGS:
                 raise FaultError(f"a fault takes {', '.join(SETTINGS)}; it has no {name!r}")
@@ -109,27 +151,43 @@ class Faults:
                 )
             if isinstance(setting, int | float) and not abs(setting) < MOST:
                 raise FaultError(f"{name} must lie within {MOST}, not {setting}")
-        more = {
-            name: spec[name] for name in ("login", "symbol", "method", "at", "rate", "times") if name in spec
-        }
-        if any(number < 0 for number in more.values() if isinstance(number, int | float)):
-            raise FaultError("login, at, rate and times are 0 or more")
-        for_ms, value = spec.get("for_ms", 0), spec.get("value", DEFAULTS.get(kind, 0))
-        fault = Fault(kind, float(value), **more)
-        if kind == "wide_spread" and fault.login:
-            raise FaultError("wide_spread is a matter of the market: leave login away")
+            if name in PLAIN and isinstance(setting, int | float) and setting < 0:
+                raise FaultError("login, at, rate, times and lasts_ms are 0 or more")
+
+    def _fitting(self, fault: Fault) -> None:
+        """The settings together."""
+        kind = fault.kind
         if not 0 <= fault.rate <= 1:
             raise FaultError(f"rate is a share from 0 to 1, not {fault.rate}")
-        fault.until_ms = now_ms + int(for_ms) if for_ms else 0
-        fault.times = fault.times or (1 if fault.at else 0)
-        fault.fault_id = next(self._ids)
-        self._faults[fault.fault_id] = fault
-        return fault.fault_id
+        if self.methods and fault.method not in self.methods:
+            raise FaultError(
+                f"there is no call {fault.method!r}; choose one of {', '.join(sorted(self.methods))}"
+            )
+        if kind == "wide_spread" and (fault.login or fault.chosen):
+            raise FaultError(
+                "wide_spread is a matter of the market, which no call makes: leave login, at, rate, times and method "
+                "away, and take for_ms"
+            )
+        if kind in AT_LOGIN and fault.symbol:
+            raise FaultError(f"{kind} is a matter of the login, which has no symbol: leave symbol away")
+        if kind == "pipe_busy" and fault.chosen and not fault.lasts_ms:
+            raise FaultError(
+                "pipe_busy at a chosen call needs lasts_ms: how long the other client has the pipe"
+            )
+        if kind in AT_LOGIN and fault.chosen and not fault.lasts_ms and fault.method not in LOGIN_CALLS:
+            raise FaultError(
+                f"{kind} at a call of {fault.method} needs lasts_ms: a login comes later, if at all"
+            )
+        if fault.lasts_ms and not fault.chosen:
+            raise FaultError(
+                "lasts_ms goes with at, rate, times or method of a standing fault; else take for_ms"
+            )
 
     def clear(self, fault_id: int = 0) -> None:
         """One, or all of them."""
         if fault_id:
             self._faults.pop(fault_id, None)
+            self._faults.pop(-fault_id, None)
         else:
             self._faults.clear()
 
@@ -142,11 +200,7 @@ class Faults:
             return []
         struck = []
         for fault in list(self._faults.values()):
-            if (
-                fault.kind in STANDING
-                or fault.method != method
-                or not self._meant(fault, login, symbol, now_ms)
-            ):
+            if not fault.strikes or fault.method != method or not self._meant(fault, login, symbol, now_ms):
                 continue
             fault.seen += 1
             if fault.at and fault.seen != fault.at:
@@ -157,13 +211,26 @@ class Faults:
             if fault.times and fault.done >= fault.times:
                 self._faults.pop(fault.fault_id, None)
             struck.append(fault)
+            if fault.lasts_ms:
+                self._begin(fault, now_ms)
         return struck
+
+    def _begin(self, fault: Fault, now_ms: int) -> None:
+        """From the call that was struck on it stands for a time, for all that it means."""
+        self._faults[-fault.fault_id] = Fault(
+            fault.kind,
+            fault.value,
+            fault.login,
+            fault.symbol,
+            until_ms=now_ms + fault.lasts_ms,
+            fault_id=-fault.fault_id,
+        )
 
     def standing(self, kind: str, login: int, symbol: str, now_ms: int) -> Fault | None:
         if not self._faults:
             return None
         for fault in list(self._faults.values()):
-            if fault.kind == kind and self._meant(fault, login, symbol, now_ms):
+            if fault.kind == kind and not fault.strikes and self._meant(fault, login, symbol, now_ms):
                 return fault
         return None
 

@@ -22,14 +22,6 @@ OK = 0
 
 
 @dataclass(slots=True)
-class Switches:
-    """What a terminal or account may have switched off."""
-
-    algo_trading: bool = True
-    connected: bool = True
-
-
-@dataclass(slots=True)
 class Case:
     """A request with what it names."""
 
@@ -85,18 +77,8 @@ def resolve(book: Book, request: Request) -> tuple[int, Case | None]:
     return OK, Case(book, desk, request, position, by, order)
 
 
-def check(
-    state: State, book: Book, request: Request, switches: Switches, now_ms: int
-) -> tuple[int, Case | None]:
-    """Everything that the terminal itself refuses. Retcode 0 and the case, or a retcode."""
-    if not switches.algo_trading:
-        return mt5.TRADE_RETCODE_CLIENT_DISABLES_AT, None
-    if not switches.connected:
-        return mt5.TRADE_RETCODE_CONNECTION, None
-    if not book.account.enabled:
-        return mt5.TRADE_RETCODE_TRADE_DISABLED, None
-    if not book.account.expert:
-        return mt5.TRADE_RETCODE_SERVER_DISABLES_AT, None
+def check(state: State, book: Book, request: Request, now_ms: int) -> tuple[int, Case | None]:
+    """What the terminal itself refuses, after its switches (`session.py`). Retcode 0 and the case, or a retcode."""
     retcode, case = resolve(book, request)
     if case is None:
         return retcode, None

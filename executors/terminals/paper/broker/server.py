@@ -6,7 +6,6 @@ after the ledger is on disk: answers wait for one group commit per turn of the l
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from executors.terminals.paper.broker.faults import Fault, FaultError
 from executors.terminals.paper.broker.housekeeping import Housekeeping
 from executors.terminals.paper.broker.ledger import LedgerError
 from executors.terminals.paper.broker.personalities import ConfigurationError
-from executors.terminals.paper.broker.session import Refusal, Session, Waits
+from executors.terminals.paper.broker.session import METHODS, Refusal, Session, Waits
 from executors.terminals.paper.broker.staging import latency_ms
 from executors.terminals.paper.broker.state import UnknownEntry
 from executors.terminals.servertime import UnknownTimezone
@@ -32,6 +31,9 @@ MIN_PAUSE_S = 0.001
 MAX_PAUSE_S = 0.1
 OPERATOR_FAILED = -2
 LOGIN_LOOK_S = 0.1  # a terminal that waits for its trade server, or for the pipe, looks so often
+PIPE_WAIT_S = 100.0  # of an initialize whose terminal does not start; the package says that it was 60
+NO_FAULTS: list[Fault] = []
+NO_PIPE = (-10003, "IPC initialize failed, Pipe server didn't answer in 60 sec")
 SEND_FAILED = (-10001, "IPC send failed")
 FAILURES = {
     -1: "Terminal: Call failed", -2: "Terminal: Invalid params", -3: "Terminal: Out of memory", -4: "Terminal: Not found",
@@ -94,6 +96,10 @@ class Server:
         self._housekeeping = Housekeeping(broker)
         self._next_housekeeping_ms = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._down: dict[
+            int, float
+        ] = {}  # login → when its crashed terminal can be started again, by the loop's clock
+        broker.faults.methods = METHODS
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
@@ -106,30 +112,57 @@ class Server:
         if method.startswith("admin."):
             self._administer(connection, sequence, method[6:], arguments)
             return
-        session, now_ms = connection.session, broker.now_ms()
         if connection.stuck:
             self._write(connection, wire.answer(sequence, *SEND_FAILED, None), False)
             return
-        asked_login = arguments[0] if method == "initialize" and arguments else 0
-        if method == "initialize" and broker.faults.standing("pipe_busy", asked_login, "", now_ms):
+        session, now_ms = connection.session, broker.now_ms()
+        struck: list[Fault] = []
+        if broker.faults:
+            login, symbol = session.login_of(method, arguments), session.symbol_of(method, arguments)
+            if broker.faults.standing("outage", login, symbol, now_ms):
+                connection.transport.abort()
+                return
+            struck = broker.faults.strike(method, login, symbol, now_ms)
+        if method == "initialize" and (broker.faults or self._down):
+            self._enter(connection, sequence, arguments, struck)
+        else:
+            self._begin(connection, sequence, method, arguments, struck)
+
+    def _enter(
+        self,
+        connection: Connection,
+        sequence: int,
+        arguments: list[Any],
+        struck: list[Fault],
+        give_up_s: float = 0.0,
+    ) -> None:
+        """An initialize waits for a pipe that another client has, without limit, and for a terminal that starts."""
+        login = connection.session.login_of("initialize", arguments)
+        starts = self._down.get(login, 0.0) > self._loop.time()
+        if not starts:
+            self._down.pop(login, None)
+        give_up_s = give_up_s or self._loop.time() + PIPE_WAIT_S
+        if starts and self._loop.time() >= give_up_s:
+            self._write(connection, wire.answer(sequence, *NO_PIPE, None), False)
+        elif starts or self.broker.faults.standing("pipe_busy", login, "", self.broker.now_ms()):
             if not connection.closed:
-                self._loop.call_later(LOGIN_LOOK_S, self.ask, connection, sequence, method, arguments)
-            return
-        if broker.faults.standing("outage", session.login_number, "", now_ms):
-            connection.transport.abort()
-            return
-        symbol = _symbol_of(arguments) if method == "order_send" else ""
-        struck = broker.faults.strike(method, session.login_number, symbol, now_ms)
-        if struck and self._fail(connection, sequence, struck):
+                again = (connection, sequence, arguments, struck, give_up_s)
+                self._loop.call_later(LOGIN_LOOK_S, self._enter, *again)
+        else:
+            self._begin(connection, sequence, "initialize", arguments, struck)
+
+    def _begin(
+        self, connection: Connection, sequence: int, method: str, arguments: list[Any], struck: list[Fault]
+    ) -> None:
+        if struck and self._fail(connection, sequence, method, arguments, struck):
             return
         wait_s = sum(fault.value for fault in struck if fault.kind == "delay") / 1000
         if method == "order_send":
-            wait_s += self._latency_s(session)
-        run = functools.partial(self._run, connection, sequence, method, arguments, struck)
+            wait_s += self._latency_s(connection.session)
         if wait_s > 0:
-            self._loop.call_later(wait_s, run)
+            self._loop.call_later(wait_s, self._run, connection, sequence, method, arguments, struck)
         else:
-            run()
+            self._run(connection, sequence, method, arguments, struck)
 
     def _latency_s(self, session: Session) -> float:
         scale = self.broker.options.latency_scale
@@ -138,12 +171,18 @@ class Server:
             return 0.0
         return latency_ms(book.house.personality, self.broker.state.random) * scale / 1000
 
-    def _fail(self, connection: Connection, sequence: int, struck: list[Fault]) -> bool:
+    def _fail(
+        self, connection: Connection, sequence: int, method: str, arguments: list[Any], struck: list[Fault]
+    ) -> bool:
         """Faults that keep the call from being done at all."""
         for fault in struck:
             match fault.kind:
-                case "lose_question":
+                case "lose_question" | "outage":
                     connection.transport.abort()
+                case "crash" | "stuck":
+                    self._crash(connection, method, arguments, fault)
+                    if fault.kind == "stuck":
+                        self._write(connection, wire.answer(sequence, *SEND_FAILED, None), False)
                 case "hang":
                     late = wire.answer(sequence, -10005, "IPC timeout", None)
                     self._loop.call_later(fault.value, self._write, connection, late, False)
@@ -158,6 +197,23 @@ class Server:
             return True
         return False
 
+    def _crash(self, connection: Connection, method: str, arguments: list[Any], fault: Fault) -> None:
+        """An account's terminal dies, and can be started again after a while. Its pipe breaks, or hangs on (`stuck`); after
+        an execution the caller's own is cut with its answer."""
+        login = connection.session.login_of(method, arguments)
+        self._down[login] = self._loop.time() + fault.value / 1000
+        own = {connection} if fault.kind != "crash_after" else set()
+        others = {item for item in self.connections if login and item.session.login_number == login}
+        for item in own | (others - {connection}):
+            self._end_terminal(item, stuck=fault.kind == "stuck")
+
+    @staticmethod
+    def _end_terminal(connection: Connection, *, stuck: bool) -> None:
+        if stuck:
+            connection.stuck = True
+        else:
+            connection.transport.abort()
+
     def _run(
         self,
         connection: Connection,
@@ -167,13 +223,14 @@ class Server:
         struck: list[Fault],
         give_up_s: float = 0.0,
     ) -> None:
-        handler = connection.session.handler(method)
+        session = connection.session
+        handler = session.handler(method)
+        session.struck = struck
         self.broker.player.advance(self.broker.now_ms())
         try:
             if handler is None:
                 raise Refusal(-7, "Terminal: Unsupported function")
-            value = handler(*arguments, struck) if method == "order_send" else handler(*arguments)
-            body = wire.answer(sequence, 1, "Success", value)
+            body = wire.answer(sequence, 1, "Success", handler(*arguments))
         except Waits as waits:
             give_up_s = give_up_s or self._loop.time() + waits.timeout_ms / 1000
             if self._loop.time() < give_up_s and not connection.closed:
@@ -187,8 +244,14 @@ class Server:
         except Exception:
             log.exception("a call failed", extra={"action": method})
             body = wire.answer(sequence, -1, "Terminal: Call failed", None)
+        if not struck:
+            self._write(connection, body, False)
+            return
+        session.struck = NO_FAULTS
         kinds = {fault.kind: fault for fault in struck}
-        cut = "lose_answer" in kinds
+        cut = "lose_answer" in kinds or "crash_after" in kinds
+        if crash := kinds.get("crash_after"):
+            self._crash(connection, method, arguments, crash)
         if "last_error_race" in kinds:
             body = wire.answer(sequence, wire.RACED, "Success", None)
         if "double_answer" in kinds:
@@ -225,10 +288,7 @@ class Server:
             if item is not asker and item.session.login_number and login in (0, item.session.login_number)
         ]
         for item in hit:
-            if mode == "stuck":
-                item.stuck = True
-            else:
-                item.transport.abort()
+            self._end_terminal(item, stuck=mode == "stuck")
         return len(hit)
 
     # --- Answers: never before the ledger is on disk ------------------------------------------------------------------
@@ -297,12 +357,6 @@ class Server:
         self._flush()
         for connection in list(self.connections):
             connection.transport.close()
-
-
-def _symbol_of(arguments: list[Any]) -> str:
-    """The symbol of an order_send, for faults that mean one; a malformed request fails later."""
-    row = arguments[0] if arguments else None
-    return str(row[3]) if isinstance(row, list) and len(row) > 3 else ""
 
 
 async def serve(options: Options, *, port_file: Path | None = None) -> None:

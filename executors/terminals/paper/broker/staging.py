@@ -37,16 +37,17 @@ def latency_ms(house: Personality, chance: random.Random) -> float:
 
 
 def staging_of(
-    state: State, book: Book, request: Request, faults: list[Fault], *, market_closed: bool
+    state: State, book: Book, request: Request, faults: list[Fault], *, symbol: str, market_closed: bool
 ) -> Staging:
     staging = Staging()
     house, chance = book.house.personality, state.random
-    desk = book.house.desks.get(request.symbol)
+    desk = book.house.desks.get(symbol)
     if house.slippage_points and desk is not None and desk.instrument.exemode == rules.MARKET:
         staging.slip_points = chance.uniform(-house.slippage_points, house.slippage_points)
     if house.requote_rate and chance.random() < house.requote_rate and request.action == 1:
         staging.retcode = mt5.TRADE_RETCODE_REQUOTE
-    if market_closed:
+    removing = request.action == mt5.TRADE_ACTION_REMOVE and house.remove_when_closed
+    if market_closed and not removing:
         staging.retcode = mt5.TRADE_RETCODE_MARKET_CLOSED
     for fault in faults:
         match fault.kind:
