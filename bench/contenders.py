@@ -10,7 +10,7 @@ import importlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import redis.asyncio
@@ -63,6 +63,7 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self.reports: list[dict[str, Any]] = []  # of the fills, with their traces
+        self.hub: Callable[[str], None] | None = None  # who hears every report in a web process, of ours
 
     async def __aenter__(self) -> "Reader":
         from tradedist import keys
@@ -89,6 +90,8 @@ class Reader:
             for entry_id, fields in answer[0][1] if answer else ():
                 last = entry_id
                 report = json.loads(fields["report"])
+                if self.hub is not None:
+                    self.hub(fields["report"])
                 state = report["state"]
                 if state == "FILLED":
                     self._filled(report)
@@ -129,6 +132,13 @@ class Ours:
                     raise
                 await asyncio.sleep(0.05)
 
+    def heard(self, report: str) -> None:
+        """As the hub of a web process gives it to accept's wake-ups."""
+        from executors.dispatch import process
+        from executors.messages import ExecutionReport
+
+        process().fanout.reported(ExecutionReport.model_validate_json(report))
+
 
 class Contender:
     """A sender, and the workers to which it sends; None: the executors, which are ours."""
@@ -141,6 +151,7 @@ class Contender:
     async def place(self, reader: Reader, terminals: Sequence[int], number: int) -> float:
         """Milliseconds until the last terminal's fill was read."""
         signal = signal_of(number)
+        reader.hub = self.sender.heard if isinstance(self.sender, Ours) else None
         began = time.perf_counter()
         done = reader.expect(signal["signal_id"], len(terminals))
         await self.sender.send(terminals, signal)

@@ -24,7 +24,7 @@ from executors.reaccept import Reaccept
 from executors.spool import Kept, Spool, confirmed
 from executors.state import Recorded, SignalStore, order_view
 from executors.target_cache import TargetCache
-from tradedist import order_metrics
+from tradedist import hub, keys, metrics, order_metrics
 from tradedist.clock import monotonic_ms, now_us
 from tradedist.redis import async_state
 
@@ -276,6 +276,10 @@ class _PerLoop:
         reaccept = Reaccept(self.spool, self.store, self.fanout.wake)
         self.watch = asyncio.ensure_future(reaccept.run())
 
+    def heard(self, event: hub.Event) -> None:
+        if (report := event.once(metrics.parse_report)) is not None:
+            self.fanout.reported(report)
+
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _PerLoop]" = weakref.WeakKeyDictionary()
 
@@ -289,8 +293,11 @@ def process() -> _PerLoop:
 
 
 def open_process() -> None:
-    """At the start of a web process: signals that an earlier one left in its spool are looked after from now on."""
-    process().spool.start()
+    """At the start of a web process: signals that an earlier one left in its spool are looked after from now on, and
+    what executors report of orders is heard."""
+    here = process()
+    here.spool.start()
+    hub.current().subscribe(keys.REPORTS, here.heard)
 
 
 async def close_process() -> None:

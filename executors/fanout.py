@@ -1,7 +1,7 @@
 """Wakes the executors of an accepted signal: datagrams at once, TCP frames some milliseconds and Celery tasks a grace later.
 
 Precedes: listeners and `tasks.execute_order`. Follows: dispatch, once the store has recorded the signal. All of it may be
-lost: the outbox has every leg. The graces keep executors from being woken again while they, and others, run the order.
+lost: the outbox has every leg. The graces (`graces`) keep executors from being woken again while they run the order.
 With CELERY_DISPATCH=backup only orders that nobody has reported on after a longer grace become tasks.
 """
 
@@ -18,8 +18,9 @@ import redis.asyncio
 from celery import current_app
 from django.conf import settings
 
+from executors import graces
 from executors.crashpoints import reached
-from executors.messages import Leg, OpenSignal
+from executors.messages import ExecutionReport, Leg, OpenSignal
 from executors.orders import OrderState
 from executors.state import SignalStore
 from executors.wakeup import Sealed, Wakeup
@@ -32,12 +33,8 @@ logger = logging.getLogger(__name__)
 EXECUTE_TASK = "executors.tasks.execute_order"
 CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 ADDRESSES_AGE_MS = 500
-FRAME_GRACE_S, EACH_FRAME_S = (
-    0.004,
-    0.0003,
-)  # of a lost datagram an order is late by it, and by more in a fan-out
 COLLECT_S = 0.02
-EACH_S, MANY = 0.001, 100  # added to the grace for each of so many orders
+LOOK_AGAIN_S = 0.01  # whether the orders of tasks that wait have an outcome
 MAX_LOOKS = 1000  # for addresses at once; beyond it the outbox alone wakes who is not known
 MAX_PENDING = 10_000  # orders on their way to a task; of more only datagrams, frames and the outbox tell
 BATCH = 500  # Celery messages in one pipeline
@@ -59,24 +56,32 @@ class Fanout:
         self._frames: list[Sealed] = []  # go by TCP together
         self._collected: list[tuple[Leg, str]] = []  # become tasks together
         self._pending = 0  # orders whose tasks are not published yet
+        self._progress = graces.Progress()
         self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
 
     def wake(self, legs: Sequence[tuple[Leg, str]]) -> None:
         """`legs`: each with its JSON. Returns at once; what takes time goes on in the background."""
         reached("wake-before-datagrams")
+        room = self._pending + len(legs) <= MAX_PENDING
+        if room:  # before any of them can be reported
+            self._progress.begin(leg.order_id for leg, _ in legs)
         known = all(leg.terminal_id in self._addresses for leg, _ in legs)
         if known:
             self._send(legs)
         stale = not known or monotonic_ms() - self._read_ms > ADDRESSES_AGE_MS
         if stale and len(self._tasks) < MAX_LOOKS:
             self._spawn(self._look_up(legs, sent=known))
-        if self._pending + len(legs) > MAX_PENDING:
+        if not room:
             logger.warning("too many Celery tasks pending: the outbox has the orders too")
             return
         self._pending += len(legs)
         if not self._collected:
             self._spawn(self._publish_collected())
         self._collected += legs
+
+    def reported(self, report: ExecutionReport) -> None:
+        """What the process's hub reads. Without it all graces last as long as they may."""
+        self._progress.reported(report)
 
     async def close(self) -> None:
         """Waits a little for what is in the background. What is left to wake, the outbox wakes."""
@@ -100,41 +105,58 @@ class Fanout:
 
     def _send(self, legs: Sequence[tuple[Leg, str]]) -> None:
         sealed = self._wakeup.datagrams(legs, self._addresses)
-        self._wakeup.frames([item for item in sealed if len(item[1]) > DATAGRAM_MAX])
+        self._wakeup.frames([item for item in sealed if len(item.raw) > DATAGRAM_MAX])
         first = not self._frames
-        self._frames += [item for item in sealed if len(item[1]) <= DATAGRAM_MAX]
+        self._frames += [item for item in sealed if len(item.raw) <= DATAGRAM_MAX]
         if first and self._frames:
             self._spawn(self._send_frames())
 
     async def _send_frames(self) -> None:
-        await asyncio.sleep(FRAME_GRACE_S + EACH_FRAME_S * min(len(self._frames), MANY))
+        """To whom datagrams may not have reached; to who is only slow, among others that are at work, later."""
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(graces.frames_s(len(self._frames)))
         sealed, self._frames = self._frames, []
-        self._wakeup.frames(sealed)
+        taken, slow = self._progress.taken, self._progress.deaf
+        unheard = [item for item in sealed if not taken(item.order_id)]
+        at_work = len(unheard) < len(sealed)
+        self._wakeup.frames([item for item in unheard if not at_work or slow(item.terminal_id)])
         reached("wake-after-frames")
+        if waiting := [item for item in unheard if at_work and not slow(item.terminal_id)]:
+            due = began + graces.last_frames_s(len(sealed))
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            self._wakeup.frames([item for item in waiting if not taken(item.order_id)])
 
     async def _publish_collected(self) -> None:
         """The tasks of some milliseconds' orders together: one by one they cost five times the processor time."""
         await asyncio.sleep(COLLECT_S)
         legs, self._collected = self._collected, []
         try:
-            more_s = (
-                min(len(legs), MANY) * EACH_S
-            )  # a fan-out takes longer, and its workers would be woken into it
-            await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000 + more_s)
+            # a fan-out takes longer, and its workers would be woken into it
+            await asyncio.sleep(settings.DISPATCH_GRACE_MS / 1000 + graces.tasks_s(len(legs)))
             self._wakeup.flush()
             if settings.CELERY_DISPATCH == "backup":
-                self._back_up(legs)
+                self._back_up([item for item in legs if not self._progress.taken(item[0].order_id)])
             else:
+                await self._outcomes(legs)
                 await self._publish(legs)
         finally:
             self._pending -= len(legs)
+            self._progress.end(leg.order_id for leg, _ in legs)
+
+    async def _outcomes(self, legs: Sequence[tuple[Leg, str]]) -> None:
+        """Returns when all have one, or their time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + graces.open_tasks_s(len(legs))
+        ended = self._progress.ended
+        while loop.time() < until and not all(ended(leg.order_id) for leg, _ in legs):  # noqa: ASYNC110  bounded
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _publish(self, legs: Sequence[tuple[Leg, str]]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._publisher, publish_tasks, legs)
 
     def _back_up(self, legs: Sequence[tuple[Leg, str]]) -> None:
         """All orders of a grace are looked at together, so that the look costs a busy process next to nothing."""
-        if len(self._unreported) >= MAX_UNREPORTED:
+        if not legs or len(self._unreported) >= MAX_UNREPORTED:
             return  # the outbox has them
         self._unreported += legs
         if self._backup is None:

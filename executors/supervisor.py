@@ -68,6 +68,7 @@ class Supervisor:
         self._stop = False
         self._versions: dict[str, str] = {}
         self._resumed: dict[str, str] | None = None  # None: not read yet
+        self._waited: frozenset[str] = frozenset()  # orders that the last look found in outboxes
         self._redis_up = True
         self._due_drain = self._due_watch = self._due_alive = 0.0
         self._rolling: Rolling | None = None
@@ -173,8 +174,10 @@ class Supervisor:
         self._notice_resumes(modes)
         for command in operators.parse(commands or []):
             self._take(command)
-        if waiting:
-            self._hand_over(waiting)
+        # what waits since the last look: younger ones are on their way, and their executors at work
+        if late := [order_id for order_id in waiting if order_id in self._waited]:
+            self._hand_over(late)
+        self._waited = frozenset(waiting)
 
     def _hand_over(self, order_ids: list[str]) -> None:
         reached("before-hand-over")

@@ -8,6 +8,7 @@ import logging
 import selectors
 import socket
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from executors.messages import Leg
 from tradedist.clock import monotonic_ms
@@ -16,8 +17,16 @@ from tradedist.wire import DATAGRAM_MAX, FRAME_MAX, Frame, Keyring, Kind, WireEr
 logger = logging.getLogger(__name__)
 
 CONNECT_AGAIN_MS = 1_000
-Sealed = tuple[str, bytes]  # host:port, a leg's sealed frame
 BACKLOG_BYTES = 1024 * 1024  # unsent TCP bytes kept for one executor
+
+
+class Sealed(NamedTuple):
+    """A leg's sealed frame, and where it goes."""
+
+    address: str  # host:port
+    raw: bytes
+    order_id: str
+    terminal_id: str
 
 
 class Wakeup:
@@ -60,15 +69,15 @@ class Wakeup:
             except WireError as error:
                 logger.warning("a leg fits no frame: %s", error, extra={"order_id": leg.order_id})
                 continue
-            sealed.append((address, raw))
+            sealed.append(Sealed(address, raw, leg.order_id, leg.terminal_id))
             if len(raw) <= DATAGRAM_MAX:
                 self._datagram(address, raw)  # at once: its executor works while the next one's is sealed
         return sealed
 
     def frames(self, sealed: Iterable[Sealed]) -> None:
         """The same by TCP, which brings what a network loses of datagrams."""
-        for address, raw in sealed:
-            self._stream(address).send(packed(raw))
+        for item in sealed:
+            self._stream(item.address).send(packed(item.raw))
 
     def flush(self) -> None:
         """Push out what TCP could not take at once; call now and then."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,12 +11,14 @@ import redis.asyncio
 from celery import current_app
 from kombu import Queue
 
-from executors import fanout
-from executors.messages import Leg
+from executors import fanout, graces
+from executors.messages import ExecutionReport, Leg
 from executors.state import SignalStore
+from executors.wakeup import Sealed
 from tests.simulated import make_close, make_leg, make_open
 from tradedist import keys
 from tradedist.celery import app
+from tradedist.clock import monotonic_ms
 from tradedist.redis import async_state
 
 QUEUE = keys.terminal_queue("sim-1")
@@ -98,6 +100,131 @@ async def test_orders_of_a_moment_become_tasks_together(
     finally:
         await waker.close()
         await client.aclose()
+
+
+def reported(leg: Leg, state: str, woken_by: Any = "udp") -> ExecutionReport:
+    return ExecutionReport(
+        order_id=leg.order_id, signal_id=leg.signal.signal_id, terminal_id=leg.terminal_id, report_seq=1,
+        state=state, action="open", time_ms=1, woken_by=woken_by,
+    )  # fmt: skip
+
+
+class Sent:
+    """What goes by which way, in place of the network."""
+
+    def __init__(self, waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.datagrams: list[str] = []
+        self.frames: list[str] = []
+        self.tasks: list[str] = []
+        wakeup = waker._wakeup
+        waker._addresses = {f"sim-{number}": "127.0.0.1:9" for number in range(10)}
+        waker._read_ms = monotonic_ms() + 60_000
+
+        def datagrams(legs: Sequence[tuple[Leg, str]], addresses: dict[str, str]) -> list[Sealed]:
+            self.datagrams += [leg.order_id for leg, _ in legs]
+            return [Sealed("127.0.0.1:9", b"x", leg.order_id, leg.terminal_id) for leg, _ in legs]
+
+        def frames(sealed: Sequence[Sealed]) -> None:
+            self.frames += [item.order_id for item in sealed]
+
+        def publish(legs: Sequence[tuple[Leg, str]]) -> None:
+            self.tasks += [leg.order_id for leg, _ in legs]
+
+        monkeypatch.setattr(wakeup, "datagrams", datagrams)
+        monkeypatch.setattr(wakeup, "frames", frames)
+        monkeypatch.setattr(fanout, "publish_tasks", publish)
+
+
+@pytest.fixture
+async def waker(state_redis: "redis.Redis") -> AsyncIterator[fanout.Fanout]:
+    client = async_state()
+    made = fanout.Fanout(client, SignalStore(client))
+    yield made
+    await made.close()
+    await client.aclose()
+
+
+async def until(done: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not done():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def test_frames_go_to_whom_no_report_names(waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reported: all of them soon. Some did: the others only after the longer grace, the deaf one at once."""
+    sent = Sent(waker, monkeypatch)
+    lone = make_leg(make_open(1), 1, terminal_id="sim-1")
+    waker.wake(texts(lone))
+    await until(lambda: sent.frames)
+    assert sent.frames == [lone.order_id]
+    waker.reported(reported(lone, "FILLED", "tcp"))  # sim-1 hears no datagrams
+
+    sent.frames.clear()
+    legs = [make_leg(make_open(2), number, terminal_id=f"sim-{number}") for number in range(1, 4)]
+    deaf, quick, slow = legs
+    monkeypatch.setattr(graces, "EACH_HEARD_FRAME_S", 0.05)
+    waker.wake(texts(*legs))
+    waker.reported(reported(quick, "INTENT"))
+    await until(lambda: sent.frames)
+    assert sent.frames == [deaf.order_id]
+    await until(lambda: len(sent.frames) > 1)
+    assert sent.frames == [deaf.order_id, slow.order_id]
+    assert len(sent.datagrams) == 4
+
+
+async def test_an_order_on_which_its_executor_has_reported_gets_no_frame_but_its_task(
+    waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent(waker, monkeypatch)
+    leg = make_leg(make_open(1), 1)
+    waker.wake(texts(leg))
+    waker.reported(reported(leg, "FILLED"))
+    await until(lambda: sent.tasks)
+    assert (sent.frames, sent.tasks) == ([], [leg.order_id])
+    assert len(waker._progress) == 0
+
+
+async def test_tasks_of_a_fan_out_wait_for_its_outcomes_up_to_a_bound(
+    waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent(waker, monkeypatch)
+    legs = [make_leg(make_open(1), number, terminal_id=f"sim-{number}") for number in range(1, 6)]
+    monkeypatch.setattr(graces, "EACH_OPEN_TASK_S", 60.0)
+    waker.wake(texts(*legs))
+    for leg in legs[:4]:
+        waker.reported(reported(leg, "FILLED"))
+    waker.reported(reported(legs[4], "INTENT"))
+    await asyncio.sleep(0.15)
+    assert sent.tasks == []
+    waker.reported(reported(legs[4], "REJECTED"))
+    await until(lambda: sent.tasks)
+    assert sent.tasks == [leg.order_id for leg in legs]
+
+    monkeypatch.setattr(graces, "EACH_OPEN_TASK_S", 0.001)
+    sent.tasks.clear()
+    silent = make_leg(make_open(2), 9)
+    waker.wake(texts(silent))
+    await until(lambda: sent.tasks)
+    assert sent.tasks == [silent.order_id]
+
+
+async def test_a_backup_is_not_even_looked_up_of_an_order_that_was_reported(
+    waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.CELERY_DISPATCH, settings.CELERY_BACKUP_MS = "backup", 10
+    Sent(waker, monkeypatch)
+    looked: list[str] = []
+
+    async def look(names: list[str]) -> list[str]:
+        looked.extend(names)
+        return ["FILLED"] * len(names)
+
+    monkeypatch.setattr(waker._store, "look", look)
+    done, silent = make_leg(make_open(1), 1), make_leg(make_open(2), 2)
+    waker.wake(texts(done, silent))
+    waker.reported(reported(done, "INTENT"))
+    await until(lambda: looked)
+    assert looked == [keys.order(silent.order_id)]
 
 
 def test_a_broker_that_is_gone_is_logged_and_holds_nobody_up(
