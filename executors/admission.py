@@ -1,4 +1,4 @@
-"""What an open must pass before the first request: holds, symbol, the broker's trade mode, limits, sizing.
+"""What an open must pass before the first request: symbol, the broker's trade mode, limits, sizing.
 
 Precedes: execution sends what is admitted. Follows: a leg whose turn has come. Asks the terminal, changes nothing.
 """
@@ -22,15 +22,11 @@ def admit_open(
     terminal: Terminal,
     specs: Specs,
     config: TerminalConfig,
-    hold: str,
     bucket: RateBucket,
     now_ms: float,
     utc_ms: int,
 ) -> Decimal | Denial:
-    """The lots for this terminal, or why not. `hold`: a reason to open nothing now. `now_ms` is monotonic, `utc_ms` by
-    Redis. Raises TerminalError."""
-    if hold:
-        return Denial(Code.HALTED, hold)
+    """The lots for this terminal, or why not. `now_ms` is monotonic, `utc_ms` by Redis. Raises TerminalError."""
     if config.symbols and signal.symbol not in config.symbols:
         return Denial(
             Code.SYMBOL_NOT_ALLOWED,

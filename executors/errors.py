@@ -52,6 +52,7 @@ class Code(StrEnum):
     DIGEST_MISMATCH = "DIGEST_MISMATCH"
     NO_TARGET = "NO_TARGET"  # nothing is there that the signal means
     NETTING_ACCOUNT = "NETTING_ACCOUNT"
+    LOTS_NOT_KNOWN = "LOTS_NOT_KNOWN"  # what is left of an open on a netting account cannot be read
     ORDER_TYPE_NOT_ALLOWED = "ORDER_TYPE_NOT_ALLOWED"
     EXPIRATION_NOT_ALLOWED = "EXPIRATION_NOT_ALLOWED"
     RAISES_RISK = "RAISES_RISK"  # refused while REDUCING

@@ -7,6 +7,7 @@ goes to `resolution`.
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from executors.plans import (
 from executors.preparing import Preparation
 from executors.queueing import LegQueue
 from executors.reporting import Trace, build_report
-from executors.sizing import Denial, check_mode, plain
+from executors.sizing import Denial, plain
 from executors.specs import Specs
 from executors.terminals.base import SendReply, Terminal, TradeRequest
 
@@ -193,11 +194,9 @@ class Execution:
                     self._wait(row, trace)
                     return
                 if not row.plan.get("waiting"):
-                    self.conclude(row, trace)
+                    self.conclude(row, trace, "" if row.requests else row.plan.get("nothing", ""))
                     return
                 self.preparation.plan_after_waiting(row)  # may raise: nothing is changed until then
-                row.plan["waiting"] = []
-                row.plan_kept = False
                 continue
             if step.attempt > 1:
                 self.clock.sleep(RETRY_BACKOFF_S * 2 ** (step.attempt - 2))
@@ -218,6 +217,12 @@ class Execution:
         if spec is not None and not step.position and step.attempt > 1 and step.lots < spec.volume_min:
             self.conclude(row, trace, f"The rest of {plain(step.lots)} lots is below the broker's minimum.")
             return False
+        if row.state is not S.QUEUED:
+            allowed = self._stopped_since(row, step)
+            if isinstance(allowed, Denial):
+                self.conclude(row, trace, allowed.message, code=allowed.code)
+                return False
+            step = allowed
         request = build_request(step, row, self.config, spec, tick, magic)
         now = self.clock.redis_ms()
         if now >= row.leg.deadline_ms:
@@ -225,9 +230,6 @@ class Execution:
                 self.conclude(row, trace, late(row.leg, now), code=Code.EXPIRED)
             else:
                 self._end_unsent(row, S.EXPIRED, trace, Code.EXPIRED, late(row.leg, now))
-            return False
-        if row.state is not S.QUEUED and (denial := self._stopped_since(row)) is not None:
-            self.conclude(row, trace, denial.message, code=denial.code)
             return False
         made = RequestRow(n, magic, jsonable(request), step.lots, self.clock.now_ms(), Outcome.PENDING)
         row.requests.append(made)
@@ -255,13 +257,18 @@ class Execution:
             raise TerminalUnavailable("order_send", reply.error)
         return True
 
-    def _stopped_since(self, row: LegRow) -> Denial | None:
-        """What was said after the order's first step counts for the next one as for a new order."""
-        opens = isinstance(row.leg.signal, OpenSignal)
-        denial = check_mode(self.mode, opens=opens)
-        if denial is None and opens and self.skewed:
-            denial = Denial(Code.CLOCK_SKEW, self.skewed)
-        return denial
+    def _stopped_since(self, row: LegRow, step: Step) -> Step | Denial:
+        """What was said, and what was closed by others, after the order's first step counts for the next one as for a
+        new order. Raises TerminalError."""
+        denial = self.preparation.forbidden(row.leg.signal)
+        if denial is not None:
+            return denial
+        if step.change is not None:
+            return self.preparation.raises_risk_now(row, step.change) or step
+        if not step.position:
+            return step
+        lots = self.preparation.still_left(row, step)
+        return lots if isinstance(lots, Denial) else replace(step, lots=lots)
 
     def _unpriced(self, row: LegRow, step: Step, n: int, magic: int, trace: Trace) -> bool:
         """Nothing can be asked of the broker for this step. A close goes on with its other positions."""
@@ -406,7 +413,7 @@ class Execution:
             self.guard.arm(signal, positions=dict(wish["positions"]), opens=wish["opens"])
 
     def _wait(self, row: LegRow, trace: Trace) -> None:
-        self.move(row, S.INTENT, trace, message="Waits for an open order whose outcome is not known yet.")
+        self.move(row, S.INTENT, trace, message="Waits for an earlier order whose outcome is not known yet.")
 
     # --- small parts ---
 

@@ -17,8 +17,10 @@ from typing import Any
 
 from django.conf import settings
 
+from executors import journal_trades
 from executors.legs import LegRow, RequestRow
 from executors.messages import ExecutionReport, Leg
+from executors.netting import Trade
 from executors.orders import SETTLED, OrderState, Outcome
 
 SCHEMA_VERSION = "1"
@@ -128,7 +130,7 @@ class Journal:
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA wal_autocheckpoint=4000")
             self._db.execute("PRAGMA journal_size_limit=33554432")
-            self._db.executescript(SCHEMA)
+            self._db.executescript(SCHEMA + journal_trades.INDEX)
         except sqlite3.DatabaseError as error:
             self._db.close()
             if _unwritable(error):
@@ -246,6 +248,10 @@ class Journal:
     def order_of_magic(self, magic: int) -> str | None:
         row = self._db.execute("SELECT order_id FROM requests WHERE magic = ?", (magic,)).fetchone()
         return row[0] if row else None
+
+    def trades(self, broker_symbol: str, symbol: str, since_ms: int) -> list[Trade]:
+        """The requests that may have changed the position of a netting account."""
+        return journal_trades.trades(self._db, broker_symbol, symbol, since_ms)
 
     def recent_requests(self, limit: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """(request, result) of the newest requests to the broker, newest first."""

@@ -65,8 +65,15 @@ def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) 
     by_target: dict[tuple[int, int, int], list[RequestRow]] = defaultdict(list)
     for item in row.requests:
         by_target[_target(item.request)].append(item)
-    for ticket, symbol, position_type, lots in row.plan.get("tickets", []):
-        made = by_target.get((ticket, 0, 0), [])
+    tickets = row.plan.get("tickets", [])
+    for index, (ticket, symbol, position_type, lots, *after) in enumerate(tickets):
+        # lots that a ticket got later, after its first were asked for, have requests of their own
+        until = next((item[4] for item in tickets[index + 1 :] if item[0] == ticket), None)
+        made = [
+            item
+            for item in by_target.get((ticket, 0, 0), [])
+            if item.n > (after[0] if after else 0) and (until is None or item.n <= until)
+        ]
         attempt = _attempt(made, config.max_attempts, position=ticket)
         left = Decimal(lots) - sum((item.filled_lots for item in made), ZERO)
         if attempt is not None and left > 0:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from executors.admission import admit_open
 from executors.errors import Code
 from executors.holdings import MARGIN_MODE_HEDGING
-from executors.legs import ZERO, LegRow, position_tickets
+from executors.legs import ZERO, LegRow, made_by, position_tickets
 from executors.messages import (
+    AnySignal,
     CancelSignal,
     CloseBySignal,
     CloseSignal,
@@ -20,8 +21,11 @@ from executors.messages import (
     OpenSignal,
     ProtectSignal,
 )
+from executors.netting import UNDECIDED
 from executors.orders import OrderState, order_id
+from executors.plans import Step
 from executors.queueing import Other, means
+from executors.remainders import Remainders
 from executors.sizing import Denial, RateBucket, check_mode
 from executors.symbols import to_broker, to_canonical
 from executors.terminals.base import Order, Position, SymbolSpec
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from executors.execution import Execution
 
 NOTHING_MEANT = "There is no position or pending order that it means. Look at what the terminal holds."
+NOTHING_LEFT = "Nothing of what that open made is left."
 REDUCING_ONLY = (
     "The terminal only reduces now: it may not move a stop loss away from the price, or a pending order's"
     " entry. Set it ACTIVE for that."
@@ -57,6 +62,7 @@ class Preparation:
         self._execution = execution
         self._bucket = RateBucket()
         self._hedging: bool | None = None
+        self._remainders = Remainders(execution)
         self._symbols: dict[int, str] = {}  # ticket of a position or pending order → canonical symbol
 
     # --- for the queue ---
@@ -84,11 +90,9 @@ class Preparation:
     def prepare(self, row: LegRow) -> Denial | None:
         """Modes, limits and sizing of a new leg; sets its plan and what is wanted. Raises TerminalError."""
         signal = row.leg.signal
-        denial = check_mode(self._execution.mode, opens=isinstance(signal, OpenSignal))
+        denial = self.forbidden(signal)
         if denial is not None:
             return denial
-        if self._execution.skewed and isinstance(signal, OpenSignal):
-            return Denial(Code.CLOCK_SKEW, self._execution.skewed)
         if isinstance(signal, OpenSignal):
             return self._open(row, signal)
         plan: dict[str, Any] = {"waiting": self._unread(signal)}
@@ -99,6 +103,33 @@ class Preparation:
         row.wanted_lots = sum((Decimal(item[3]) for item in plan.get("tickets", [])), ZERO)
         return None
 
+    def forbidden(self, signal: AnySignal) -> Denial | None:
+        """What the terminal's mode, its clock, and whatever holds opens say: to a new order, and between two requests."""
+        execution = self._execution
+        denial = check_mode(execution.mode, signal.action)
+        if denial is not None or not isinstance(signal, OpenSignal):
+            return denial
+        if execution.skewed:
+            return Denial(Code.CLOCK_SKEW, execution.skewed)
+        held = execution.hold or execution.breaker.reason
+        return Denial(Code.HALTED, held) if held else None
+
+    def raises_risk_now(self, row: LegRow, change: Change) -> Denial | None:
+        """A change that was frozen before the terminal began to reduce, against what is there now."""
+        if not isinstance(row.leg.signal, ModifySignal) or not self._reducing:
+            return None
+        terminal = self._execution.terminal
+        positions = [item for item in terminal.positions() if item.ticket == change.get("position")]
+        orders = [item for item in terminal.orders() if item.ticket == change.get("order")]
+        if not positions and not orders:
+            return None  # it is gone: the broker says so
+        raising = raises_risk([change], positions, orders)
+        return Denial(Code.RAISES_RISK, REDUCING_ONLY) if raising else None
+
+    @property
+    def _reducing(self) -> bool:
+        return self._execution.mode == "REDUCING" or bool(self._execution.skewed)
+
     def _open(self, row: LegRow, signal: OpenSignal) -> Denial | None:
         execution = self._execution
         now, utc = execution.clock.monotonic_ms(), execution.clock.redis_ms()
@@ -107,7 +138,6 @@ class Preparation:
             terminal=execution.terminal,
             specs=execution.specs,
             config=execution.config,
-            hold=execution.hold or execution.breaker.reason,
             bucket=self._bucket,
             now_ms=now,
             utc_ms=utc,
@@ -129,6 +159,11 @@ class Preparation:
         held = execution.holdings.read(execution.holdings.meant_by(signal))
         positions = positions_meant(signal, held, meaning)
         found: Any
+        if isinstance(signal, (ModifySignal, ProtectSignal)):
+            left = self._with_lots_left(positions, meaning)
+            if isinstance(left, Denial) and not plan["waiting"]:
+                return left
+            positions = () if isinstance(left, Denial) else left
         if isinstance(signal, CloseSignal):
             found = self._close(signal, positions, meaning, plan)
         elif isinstance(signal, ProtectSignal):
@@ -158,22 +193,29 @@ class Preparation:
             return freeze_cancel(orders)
         now = self._execution.clock.redis_ms()
         changes = freeze_modify(signal, positions, orders, self._spec, now)
-        reducing = self._execution.mode == "REDUCING" or bool(self._execution.skewed)
-        if not isinstance(changes, Denial) and reducing and raises_risk(changes, positions, orders):
+        if not isinstance(changes, Denial) and self._reducing and raises_risk(changes, positions, orders):
             return Denial(Code.RAISES_RISK, REDUCING_ONLY)
         return changes
 
     def _close(
         self, signal: CloseSignal, positions: tuple[Position, ...], meaning: Meaning, plan: dict[str, Any]
     ) -> bool | Denial:
-        def most(position: Position) -> Decimal:
-            mine = meaning.opened is not None and not meaning.hedging
-            return meaning.opened.filled_lots if mine and meaning.opened else position.volume
-
-        known = [
-            item for item in positions if most(item) > ZERO
-        ]  # what an open added is not known before its fill
-        frozen = freeze_close(signal, known, self._spec, most)
+        most: dict[int, Decimal] = {item.ticket: item.volume for item in positions}
+        if meaning.opened is not None and not meaning.hedging:
+            for item in positions:
+                left = self._remainders.of(meaning.opened, item)
+                if isinstance(left, Denial):
+                    plan["tickets"] = []
+                    return left
+                if not left.lots:
+                    plan["nothing"] = NOTHING_LEFT
+                most[item.ticket] = left.lots
+                plan["waiting"] += [name for name in left.waits_for if name not in plan["waiting"]]
+        if signal.fraction is not None:  # of what an open makes: once that is known
+            opens = self._rows(plan["waiting"])
+            positions = tuple(item for item in positions if not self._undecided(item, opens, meaning))
+        known = [item for item in positions if most[item.ticket] > ZERO]
+        frozen = freeze_close(signal, known, self._spec, lambda item: most[item.ticket])
         if isinstance(frozen, Denial):
             plan["tickets"], plan["notes"] = [], [frozen.message]
             return frozen
@@ -181,6 +223,47 @@ class Preparation:
         if notes:
             plan["notes"] = notes
         return True
+
+    def _undecided(self, position: Position, waited: list[LegRow], meaning: Meaning) -> bool:
+        """Whether something that is waited for may have changed the position's lots."""
+        if meaning.hedging:
+            return any(made_by(row, position) for row in waited)
+        opens = [row.leg.signal for row in waited if isinstance(row.leg.signal, OpenSignal)]
+        return len(opens) < len(waited) or any(
+            position.symbol == to_broker(meaning.config, signal.symbol) for signal in opens
+        )
+
+    def _with_lots_left(
+        self, positions: tuple[Position, ...], meaning: Meaning
+    ) -> tuple[Position, ...] | Denial:
+        """On a netting account an open that has no lots left means nothing: what is there is others'."""
+        if meaning.hedging or meaning.opened is None:
+            return positions
+        kept = []
+        for item in positions:
+            left = self._remainders.of(meaning.opened, item)
+            if isinstance(left, Denial):
+                return left
+            if left.lots or left.waits_for:
+                kept.append(item)
+        return tuple(kept)
+
+    def still_left(self, row: LegRow, step: Step) -> Decimal | Denial:
+        """Before a further request of a close: lots that the step may still ask for. Others may have closed some since
+        the plan was frozen. Raises TerminalUnavailable."""
+        signal = row.leg.signal
+        if not isinstance(signal, CloseSignal) or signal.opened_by is None or self._is_hedging():
+            return step.lots
+        opened = self._opened(signal)
+        held = next(
+            (item for item in self._execution.terminal.positions() if item.ticket == step.position), None
+        )
+        if held is None or opened is None:
+            return step.lots  # the broker says that it is gone
+        left = self._remainders.of(opened, held)
+        if isinstance(left, Denial):
+            return left
+        return min(step.lots, left.lots) or Denial(Code.NO_TARGET, NOTHING_LEFT)
 
     def _protect(self, signal: ProtectSignal, positions: tuple[Position, ...], plan: dict[str, Any]) -> bool:
         """Positions, and the open whose pending order still works: what it makes is armed when it exists."""
@@ -209,7 +292,10 @@ class Preparation:
         ]
 
     def _is_unread(self, row: LegRow, signal: Other) -> bool:
-        """Whether the open may have a position nobody has seen, or for a cancel a pending order."""
+        """Whether the open may have a position nobody has seen, or for a cancel a pending order; or the close may have
+        taken lots of the open that is meant."""
+        if isinstance(row.leg.signal, CloseSignal):
+            return any(item.outcome in UNDECIDED for item in row.requests)
         if row.state is OrderState.PLACED and not isinstance(signal, CancelSignal):
             return row.order_id not in self._execution.resting
         return row.state is OrderState.UNKNOWN
@@ -230,22 +316,20 @@ class Preparation:
         Raises TerminalError: nothing is changed until all is read.
         """
         execution, signal = self._execution, row.leg.signal
-        opens = [
-            found
-            for name in row.plan.get("waiting", [])
-            if (found := execution.open.get(name) or execution.journal.get(name)) is not None
-        ]
-        if isinstance(signal, OpenSignal) or not opens:
+        if isinstance(signal, OpenSignal) or not row.plan.get("waiting"):
             return
+        meaning = self._meaning(signal)
+        opens = [item for item in self._rows(row.plan["waiting"]) if isinstance(item.leg.signal, OpenSignal)]
+        if not meaning.hedging and not isinstance(signal, CloseBySignal) and meaning.opened is not None:
+            opens = [meaning.opened]  # also where only closes of it were waited for
         seen = {item[0] for item in row.plan.get("tickets", [])}
         missing = [item for item in opens if item.filled_lots and not position_tickets(item) & seen]
         held = execution.holdings.read(execution.holdings.soon(missing))
-        meaning = self._meaning(signal)
         made = tuple(item for item in held if any(belongs(opened, item, meaning) for opened in opens))
         plan: dict[str, Any] = dict(row.plan) | {"waiting": []}
         fresh: list[list[object]] = []
         if isinstance(signal, CloseSignal):
-            fresh = self._fresh_tickets(signal, made, opens, seen, plan, meaning)
+            fresh = self._fresh_tickets(row, signal, made, opens, plan, meaning)
             plan["tickets"] = [*plan.get("tickets", []), *fresh]
         elif isinstance(signal, CloseBySignal):
             self._freeze(signal, plan)
@@ -265,27 +349,49 @@ class Preparation:
 
     def _fresh_tickets(
         self,
+        row: LegRow,
         signal: CloseSignal,
         made: tuple[Position, ...],
         opens: list[LegRow],
-        seen: set[int],
         plan: dict[str, Any],
         meaning: Meaning,
     ) -> list[list[object]]:
-        filled = {
-            item.ticket: sum((opened.filled_lots for opened in opens if belongs(opened, item, meaning)), ZERO)
-            or item.volume
-            for item in made
-        }
-        new = [item for item in made if item.ticket not in seen]
-        frozen = freeze_close(signal, new, self._spec, lambda item: filled[item.ticket])
-        if isinstance(frozen, Denial):
-            plan["notes"] = [*plan.get("notes", []), frozen.message]
+        """Of what the opens made, what is not planned yet; a ticket that is planned already may have got more since."""
+        planned: dict[int, Decimal] = {}
+        for ticket, _, _, lots, *_ in plan.get("tickets", []):
+            planned[ticket] = planned.get(ticket, ZERO) + Decimal(lots)
+        most: dict[int, Decimal] = {}
+        notes: list[str] = []
+        for item in made:
+            mine = [opened for opened in opens if belongs(opened, item, meaning)]
+            if signal.fraction is not None and item.ticket in planned:
+                continue
+            if meaning.hedging:
+                filled = sum((opened.filled_lots for opened in mine), ZERO)
+                known = planned.get(item.ticket)
+                most[item.ticket] = (filled or item.volume) if known is None else filled - known
+                continue
+            for opened in mine:
+                left = self._remainders.of(opened, item)
+                if isinstance(left, Denial):
+                    notes.append(left.message)
+                    continue
+                most[item.ticket] = most.get(item.ticket, ZERO) + left.lots
+                if signal.opened_by is not None:
+                    plan["waiting"] += left.waits_for
+        if signal.fraction is not None and plan["waiting"]:
             return []
-        tickets, notes = frozen
+        new = [item for item in made if most.get(item.ticket, ZERO) > ZERO]
+        frozen = freeze_close(signal, new, self._spec, lambda item: most[item.ticket])
+        tickets: list[list[object]] = []
+        if isinstance(frozen, Denial):
+            notes.append(frozen.message)
+        else:
+            tickets, more = frozen
+            notes += more
         if notes:
             plan["notes"] = [*plan.get("notes", []), *notes]
-        return tickets
+        return [[*item, len(row.requests)] if item[0] in planned else item for item in tickets]
 
     def _fresh_changes(
         self,
@@ -309,6 +415,10 @@ class Preparation:
             plan["changes"] = [*plan.get("changes", []), *found]
 
     # --- small parts ---
+
+    def _rows(self, names: Iterable[str]) -> list[LegRow]:
+        known, journal = self._execution.open, self._execution.journal
+        return [row for name in names if (row := known.get(name) or journal.get(name)) is not None]
 
     def _spec(self, symbol: str) -> SymbolSpec | None:
         return self._execution.specs.get(symbol, self._execution.clock.monotonic_ms())

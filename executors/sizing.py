@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from executors.errors import Code
-from executors.messages import Mode, RiskLimits, Sizing
+from executors.messages import Action, Mode, RiskLimits, Sizing
 from executors.terminals.base import SymbolSpec
 
 TRADE_MODE_DISABLED, TRADE_MODE_LONGONLY, TRADE_MODE_SHORTONLY, TRADE_MODE_CLOSEONLY = 0, 1, 2, 3
@@ -50,11 +50,11 @@ def size(lots: Decimal, sizing: Sizing, limits: RiskLimits, spec: SymbolSpec) ->
     return rounded.quantize(step) if step < 1 else rounded
 
 
-def check_mode(mode: Mode, *, opens: bool) -> Denial | None:
-    """HALTED stops everything new, REDUCING whatever opens."""
-    if mode == "HALTED":
+def check_mode(mode: Mode, action: Action) -> Denial | None:
+    """HALTED stops everything but cancels, REDUCING whatever opens."""
+    if mode == "HALTED" and action != "cancel":
         return Denial(Code.HALTED, "The terminal is halted. Resume it in the admin, then send a new signal.")
-    if mode == "REDUCING" and opens:
+    if mode == "REDUCING" and action == "open":
         return Denial(
             Code.REDUCING, "The terminal only closes positions now. Set it ACTIVE to open new ones."
         )

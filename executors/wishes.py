@@ -48,16 +48,16 @@ class Meaning:
 
 
 def belongs(row: LegRow, position: Position, meaning: Meaning) -> bool:
-    """Whether the position is what an open made. A netting account has one a symbol, of all opens together."""
-    if made_by(row, position):
-        return True
+    """Whether the position is what an open made. A netting account has one a symbol, of all opens of its side together:
+    one that has turned keeps its identifier, and is no longer what the other side's opens made."""
+    if meaning.hedging:
+        return made_by(row, position)
     signal = row.leg.signal
     return (
-        not meaning.hedging
-        and isinstance(signal, OpenSignal)
-        and row.filled_lots > ZERO
-        and position.symbol == to_broker(meaning.config, signal.symbol)
+        isinstance(signal, OpenSignal)
         and position.type == (BUY if signal.side == "buy" else SELL)
+        and position.symbol == to_broker(meaning.config, signal.symbol)
+        and (row.filled_lots > ZERO or made_by(row, position))
     )
 
 

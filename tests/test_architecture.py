@@ -29,6 +29,7 @@ PURE = {
     "executors.messages",
     "executors.signals",
     "executors.orders",
+    "executors.netting",
     "executors.comparing",
     "executors.endings",
     "executors.plans",

@@ -271,9 +271,20 @@ def test_a_terminal_that_reduces_takes_what_does_not_raise_the_risk(rig_of: RigO
     assert rig.settle(rig.signal("close", all=True)).state is S.FILLED
 
 
-def test_a_halted_terminal_takes_nothing(rig_of: RigOf) -> None:
+def test_a_halted_terminal_takes_nothing_but_cancels(rig_of: RigOf) -> None:
     rig = rig_of("lab")
-    pending(rig)
+    held = signal_of(rig.open())
+    waiting = pending(rig)
     rig.execution.mode = "HALTED"
-    assert rig.settle(rig.signal("cancel", all=True)).code == Code.HALTED
-    assert len(rig.orders()) == 1
+    for action, fields in (
+        ("open", {}),
+        ("close", {"all": True}),
+        ("modify", {"opened_by": held, "stop_loss": 1.09}),
+        ("protect", {"opened_by": held, "trailing": {"distance": 0.01}}),
+        ("close_by", {"symbol": "EURUSD"}),
+    ):
+        report = rig.settle(rig.signal(action, **fields))
+        assert (report.state, report.code) == (S.DENIED, Code.HALTED), action
+    assert rig.settle(rig.signal("cancel", opened_by=signal_of(waiting))).state is S.DONE
+    assert rig.orders() == ()
+    assert len(rig.positions()) == 1

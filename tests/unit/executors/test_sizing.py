@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from executors.errors import Code
-from executors.messages import RiskLimits, Sizing
+from executors.messages import ACTIONS, RiskLimits, Sizing
 from executors.sizing import Denial, RateBucket, check_mode, check_trade_mode, size, strictest
 from tests.simulated import make_spec
 
@@ -61,17 +61,16 @@ def test_the_limit_itself_is_allowed() -> None:
     assert sized("100") == Decimal("100.00")
 
 
-def test_halted_stops_everything_new_and_reducing_only_what_opens() -> None:
-    assert check_mode("ACTIVE", opens=True) is None
-    assert check_mode("REDUCING", opens=False) is None
-    for mode, opening, code in (
-        ("HALTED", True, Code.HALTED),
-        ("HALTED", False, Code.HALTED),
-        ("REDUCING", True, Code.REDUCING),
-    ):
-        denial = check_mode(mode, opens=opening)  # type: ignore[arg-type]
-        assert denial is not None
-        assert denial.code is code
+def test_halted_stops_all_but_cancels_and_reducing_only_what_opens() -> None:
+    denied = {
+        (mode, action): denial.code
+        for mode in ("ACTIVE", "REDUCING", "HALTED")
+        for action in ACTIONS
+        if (denial := check_mode(mode, action)) is not None  # type: ignore[arg-type]
+    }
+    assert denied == {("REDUCING", "open"): Code.REDUCING} | {
+        ("HALTED", action): Code.HALTED for action in ACTIONS if action != "cancel"
+    }
 
 
 @pytest.mark.parametrize(
