@@ -56,7 +56,7 @@ def test_a_second_close_of_an_open_closes_nothing_of_the_others(rig_of: RigOf, *
     if restarts:
         restarted(rig)
     again = close(rig, first)
-    assert (again.state, again.filled_lots) == (S.DONE, 0)
+    assert (again.state, again.filled_lots) == (S.DONE, Decimal(0))
     assert "left" in again.message
     assert held(rig) == [(0, Decimal("0.3"))]
 
@@ -126,7 +126,7 @@ def test_a_close_waits_for_one_whose_answer_was_lost(rig_of: RigOf, *, executed:
     rig.until(lambda report: report.state is S.UNKNOWN, lost)
     report = close(rig, first)
     assert rig.settle(lost).state is (S.FILLED if executed else S.NOT_EXECUTED)
-    assert (report.state, report.filled_lots) == ((S.DONE, 0) if executed else (S.FILLED, LOTS))
+    assert (report.state, report.filled_lots) == ((S.DONE, Decimal(0)) if executed else (S.FILLED, LOTS))
     assert held(rig) == [(0, Decimal("0.3"))]
 
 
@@ -157,7 +157,7 @@ def test_an_open_that_was_turned_over_means_nothing(rig_of: RigOf, action: str) 
     else:
         assert (report.state, report.code) == (S.DENIED, Code.NO_TARGET)
     (position,) = rig.positions()
-    assert (position.volume, position.sl) == (Decimal("0.2"), 0)
+    assert (position.volume, position.sl) == (Decimal("0.2"), Decimal(0))
     assert rig.execution.guard.of(position.ticket) is None
 
 
