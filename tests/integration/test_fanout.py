@@ -150,7 +150,9 @@ async def until(done: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
-async def test_frames_go_to_whom_no_report_names(waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frames_go_to_whom_no_report_names(
+    waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody reported: all of them soon. Some did: the others only after the longer grace, the deaf one at once."""
     sent = Sent(waker, monkeypatch)
     lone = make_leg(make_open(1), 1, terminal_id="sim-1")

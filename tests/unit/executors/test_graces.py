@@ -9,7 +9,9 @@ from executors.graces import Progress
 from executors.messages import ExecutionReport
 
 
-def said(order_id: str = "s:t", seq: int = 1, state: str = "INTENT", woken_by: Any = "udp") -> ExecutionReport:
+def said(
+    order_id: str = "s:t", seq: int = 1, state: str = "INTENT", woken_by: Any = "udp"
+) -> ExecutionReport:
     signal_id, _, terminal_id = order_id.partition(":")
     return ExecutionReport(
         order_id=order_id, signal_id=signal_id, terminal_id=terminal_id, report_seq=seq, state=state,
