@@ -1,6 +1,7 @@
 """Does the ledger hold together? `python -m executors.terminals.paper.check DIRECTORY` prints what does not, and fails then.
 
-Precedes: chaos runs and tests, which call `check`. Follows: `oracle.py`. Sums are exact: every figure was booked rounded.
+Precedes: chaos runs and tests, which call `check`. Follows: `oracle.py` and `replay.py`. Sums are exact: every figure was
+booked rounded.
 """
 
 import argparse
@@ -11,34 +12,59 @@ from pathlib import Path
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.oracle import Deal, Order, Position, Records, from_directory
+from executors.terminals.paper.replay import TRADES, Held, Key, exact, replay
 
 BALANCE_TYPES = frozenset(range(2, 18))  # deposits, credits, corrections and the like: no trade
-TRADES = (mt5.DEAL_TYPE_BUY, mt5.DEAL_TYPE_SELL)
-
-
-def exact(value: float) -> Decimal:
-    return Decimal(repr(value))
+BUY_TYPES = (
+    mt5.ORDER_TYPE_BUY,
+    mt5.ORDER_TYPE_BUY_LIMIT,
+    mt5.ORDER_TYPE_BUY_STOP,
+    mt5.ORDER_TYPE_BUY_STOP_LIMIT,
+)
+DUST = Decimal("0.000001")
+MEAN_DUST = Decimal("0.00000001")  # of a mean price, which the broker reckons in binary fractions
 
 
 def check(records: Records, *, magics_unique: bool = True) -> list[str]:
     """Violations as sentences; none when all is well. `magics_unique`: a magic above 0 names one client order."""
-    found = [*_balances(records), *_links(records), *_positions(records)]
+    held, found = replay(records)
+    found = [*records.repeats, *_balances(records), *_moneys(records), *_links(records), *found]
+    found += [*_positions(records), *_openings(records, held)]
     return found + _magics(records) if magics_unique else found
 
 
 def _balances(records: Records) -> list[str]:
     """Balance = deposits + profit + commission + swap + fee of all deals; credit deals count as credit."""
     sums: dict[int, Decimal] = defaultdict(Decimal)
+    credits: dict[int, Decimal] = defaultdict(Decimal)
     for deal in records.deals.values():
-        if deal.type != mt5.DEAL_TYPE_CREDIT:
-            sums[deal.login] += (
-                exact(deal.profit) + exact(deal.commission) + exact(deal.swap) + exact(deal.fee)
-            )
-    return [
+        to = credits if deal.type == mt5.DEAL_TYPE_CREDIT else sums
+        to[deal.login] += exact(deal.profit) + exact(deal.commission) + exact(deal.swap) + exact(deal.fee)
+    found = [
         f"account {login}: balance {account.balance}, its deals sum up to {sums[login]}"
         for login, account in records.accounts.items()
-        if abs(exact(account.balance) - sums[login]) > Decimal("0.000001")
+        if abs(exact(account.balance) - sums[login]) > DUST
     ]
+    return found + [
+        f"account {login}: credit {account.credit}, its credit deals sum up to {credits[login]}"
+        for login, account in records.accounts.items()
+        if abs(exact(account.credit) - credits[login]) > DUST
+    ]
+
+
+def _moneys(records: Records) -> list[str]:
+    """Deals that are no trades have neither symbol, lots, order nor position."""
+    found = []
+    for deal in records.deals.values():
+        if deal.type in TRADES:
+            continue
+        if deal.type not in BALANCE_TYPES:
+            found.append(f"deal {deal.ticket} has type {deal.type}, which there is not")
+        if deal.login not in records.accounts:
+            found.append(f"deal {deal.ticket} is of account {deal.login}, which does not exist")
+        if deal.symbol or deal.volume or deal.order or deal.position_id:
+            found.append(f"deal {deal.ticket} moves money, and names a trade")
+    return found
 
 
 def _links(records: Records) -> list[str]:
@@ -54,8 +80,25 @@ def _links(records: Records) -> list[str]:
         filled[order.ticket] += exact(deal.volume)
         if (order.login, order.symbol) != (deal.login, deal.symbol):
             found.append(f"deal {deal.ticket} and its order {order.ticket} differ in account or symbol")
+        found += _deal_links(deal, order, hedging=records.accounts[deal.login].hedging)
     for order in records.orders.values():
         found += _order_links(order, filled[order.ticket])
+    return found
+
+
+def _deal_links(deal: Deal, order: Order, *, hedging: bool) -> list[str]:
+    """What a deal repeats of its order."""
+    found = []
+    where = f"deal {deal.ticket} and its order {order.ticket}"
+    by = order.type == mt5.ORDER_TYPE_CLOSE_BY
+    if not by and deal.type != (mt5.DEAL_TYPE_BUY if order.type in BUY_TYPES else mt5.DEAL_TYPE_SELL):
+        found.append(f"{where} are on different sides")
+    if (deal.magic, deal.reason) != (order.magic, order.reason):
+        found.append(f"{where} differ in magic or reason")
+    positions = (order.position_id, order.position_by_id) if by else (order.position_id,)
+    # on netting accounts one order may end a position and begin the next
+    if deal.position_id not in positions and (hedging or deal.position_id == 0):
+        found.append(f"{where} name different positions, {deal.position_id} and {order.position_id}")
     return found
 
 
@@ -69,6 +112,10 @@ def _order_links(order: Order, filled: Decimal) -> list[str]:
         found.append(f"order {order.ticket}: its deals have {filled} lots, it says {wanted}")
     if order.state == mt5.ORDER_STATE_FILLED and order.volume_current:
         found.append(f"order {order.ticket} is filled, yet {order.volume_current} lots are open")
+    if order.position_by_id and order.type != mt5.ORDER_TYPE_CLOSE_BY:
+        found.append(
+            f"order {order.ticket} names position {order.position_by_id} to close by, and is no close-by"
+        )
     if filled and not order.position_id:
         found.append(f"order {order.ticket} was filled and names no position")
     if (order.state in (0, 1, 3)) != (order.done_ms == 0):
@@ -96,8 +143,28 @@ def _positions(records: Records) -> list[str]:
                 f"account {key[0]}, position {key[1]}: {lots} lots are held, its deals net to {net[key]}"
             )
         for item in items:
-            if records.accounts[item.login].hedging and item.ticket not in records.orders:
+            if item.ticket not in records.orders:
                 found.append(f"position {item.ticket} was opened by no order")
+    return found
+
+
+def _openings(records: Records, held: dict[Key, Held]) -> list[str]:
+    """What is open has the symbol and the opening price that its deals make, and the magic of the order that opened it."""
+    found = []
+    for item in records.positions.values():
+        made = held.get((item.login, item.identifier))
+        if made is None or not made.lots:
+            continue  # said above: its deals net to nothing
+        if item.symbol != made.symbol:
+            found.append(f"position {item.ticket} is in {item.symbol}, its deals are in {made.symbol}")
+        if made.exact and abs(exact(item.price_open) - made.price) > MEAN_DUST:
+            found.append(f"position {item.ticket} opened at {item.price_open}, its deals make {made.price}")
+        order = records.orders.get(item.ticket)
+        hedging = records.accounts[item.login].hedging
+        if order is not None and hedging and order.magic != item.magic:
+            found.append(
+                f"position {item.ticket} has magic {item.magic}, the order that opened it {order.magic}"
+            )
     return found
 
 

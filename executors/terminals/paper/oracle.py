@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from executors.terminals.paper.broker import ledger
+from executors.terminals.paper.broker import ledger, personalities
 from executors.terminals.paper.broker.model import Account, Deal, Order, Position
+from executors.terminals.paper.broker.personalities import Instrument
 from executors.terminals.paper.link import Link
 
 __all__ = ["Account", "Deal", "Operator", "Oracle", "Order", "Position", "Records", "from_directory"]
@@ -24,6 +25,8 @@ class Records:
     orders: dict[int, Order] = field(default_factory=dict)
     deals: dict[int, Deal] = field(default_factory=dict)
     positions: dict[int, Position] = field(default_factory=dict)
+    instruments: dict[tuple[str, str], Instrument] = field(default_factory=dict)  # by personality and symbol
+    repeats: list[str] = field(default_factory=list)  # tickets that were given twice, as sentences
 
     def of_login(self, login: int) -> "Records":
         return Records(
@@ -31,6 +34,7 @@ class Records:
             _only(self.orders, login),
             _only(self.deals, login),
             _only(self.positions, login),
+            self.instruments,
         )
 
     def orders_by_magic(self) -> dict[int, list[Order]]:
@@ -47,6 +51,7 @@ class Records:
             {ticket: order for ticket, order in self.orders.items() if order.magic == magic},
             {ticket: deal for ticket, deal in self.deals.items() if deal.magic == magic},
             {ticket: position for ticket, position in self.positions.items() if position.magic == magic},
+            self.instruments,
         )
 
 
@@ -56,7 +61,11 @@ def _only(rows: dict[int, Any], login: int) -> dict[int, Any]:
 
 def from_directory(directory: Path | str) -> Records:
     """From the file alone. Safe while the broker runs: a half-written last line is left out."""
-    return from_transactions(transaction for _, transaction in ledger.read(Path(directory) / ledger.FILE))
+    directory = Path(directory)
+    records = from_transactions(transaction for _, transaction in ledger.read(directory / ledger.FILE))
+    for key, house in personalities.load(directory).personalities.items():
+        records.instruments.update({(key, name): item for name, item in house.instruments.items()})
+    return records
 
 
 def from_transactions(transactions: Iterable[Any]) -> Records:
@@ -71,9 +80,12 @@ def from_transactions(transactions: Iterable[Any]) -> Records:
                     records.accounts[row[0]].balance, records.accounts[row[0]].credit = row[1], row[2]
                 case "o":
                     order = Order.of(row)
+                    _note_order(records, order)
                     records.orders[order.ticket] = order
                 case "d":
                     deal = Deal.of(row)
+                    if deal.ticket in records.deals:
+                        records.repeats.append(f"deal {deal.ticket} was booked twice")
                     records.deals[deal.ticket] = deal
                 case "p":
                     position = Position.of(row)
@@ -81,6 +93,25 @@ def from_transactions(transactions: Iterable[Any]) -> Records:
                 case "x":
                     records.positions.pop(row[1], None)
     return records
+
+
+def _note_order(records: Records, order: Order) -> None:
+    """An order is written again whenever it changes; whose it is, of which symbol, and since when, never does."""
+    known = records.orders.get(order.ticket)
+    if known is not None and _lasting(known) != _lasting(order):
+        records.repeats.append(f"order {order.ticket} was given twice")
+
+
+def _lasting(order: Order) -> tuple[object, ...]:
+    return (
+        order.login,
+        order.symbol,
+        order.magic,
+        order.reason,
+        order.volume_initial,
+        order.setup_ms,
+        order.request,
+    )
 
 
 class Operator:

@@ -20,9 +20,11 @@ def order(ticket: int, kind: int, lots: float, position_id: int, magic: int, req
     )  # fmt: skip
 
 
-def deal(ticket: int, of: int, kind: int, lots: float, position_id: int, profit: float = 0.0) -> Deal:
+def deal(
+    ticket: int, of: int, kind: int, lots: float, position_id: int, magic: int, profit: float = 0.0
+) -> Deal:
     return Deal(
-        1, ticket, of, position_id, "EURUSD", kind, kind, 3, 0, lots, 1.1, profit, 0.0, 0.0, 0.0, "", 5
+        1, ticket, of, position_id, "EURUSD", kind, kind, 3, magic, lots, 1.1, profit, 0.0, 0.0, 0.0, "", 5
     )
 
 
@@ -31,7 +33,7 @@ def sound() -> Records:
     return Records(
         {1: account()},
         {10: order(10, 0, 0.3, 10, 77, 1), 11: order(11, 1, 0.1, 10, 78, 2)},
-        {100: deposit, 101: deal(101, 10, 0, 0.3, 10), 102: deal(102, 11, 1, 0.1, 10, 0.5)},
+        {100: deposit, 101: deal(101, 10, 0, 0.3, 10, 77), 102: deal(102, 11, 1, 0.1, 10, 78, 0.5)},
         {10: Position(1, 10, 10, "EURUSD", 0, 77, 3, 0.2, 1.1, 0.0, 0.0, 0.0, "", 5, 5)},
     )
 
@@ -50,7 +52,7 @@ def missing_deal(records: Records) -> None:
 
 def doubled_order(records: Records) -> None:
     records.orders[12] = order(12, 0, 0.1, 12, 77, 3)
-    records.deals[103] = deal(103, 12, 0, 0.1, 12)
+    records.deals[103] = deal(103, 12, 0, 0.1, 12, 77)
     records.positions[12] = Position(1, 12, 12, "EURUSD", 0, 77, 3, 0.1, 1.1, 0.0, 0.0, 0.0, "", 5, 5)
 
 
@@ -101,7 +103,7 @@ def test_each_violation_is_found_and_said(harm: Callable[[Records], None], says:
 def test_the_brokers_own_orders_may_repeat_a_magic() -> None:
     records = sound()
     records.orders[13] = order(13, 1, 0.2, 10, 77, 0)  # a stop-loss: no request made it
-    records.deals[104] = deal(104, 13, 1, 0.2, 10)
+    records.deals[104] = deal(104, 13, 1, 0.2, 10, 77)
     del records.positions[10]
     assert check(records) == []
     doubled_order(records)
