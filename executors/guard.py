@@ -16,7 +16,7 @@ from executors.journal import Journal
 from executors.legs import LegRow
 from executors.messages import OpenSignal, ProtectSignal
 from executors.orders import SETTLED, OrderState, Outcome
-from executors.protection import Protection, even_reached, next_stop
+from executors.protection import Protection, even_reached, next_stop, turned
 from executors.specs import Specs
 from executors.terminals.base import Position, Terminal, Tick, TradeRequest
 from executors.wishes import SLTP
@@ -123,6 +123,7 @@ class Guard:
             self._judged.clear()
         self._held = held
         now = self._now()
+        self._drop_turned(positions)
         for key in [key for key in self._armed if key[1] == 0]:
             self._bind(key, positions, now)
         for key in [key for key in self._armed if key[1]]:
@@ -132,6 +133,18 @@ class Guard:
                 self._drop(key)
                 self._paused.pop(key[1], None)
 
+    def _drop_turned(self, positions: tuple[Position, ...]) -> None:
+        """A netting account's position that was turned over, by the side that it has or by the new ticket that it got,
+        is another trade's: what was armed for it ends here. New ones' side is kept."""
+        renamed = {item.identifier for item in positions if item.ticket != item.identifier}
+        for key in [key for key in self._armed if key[1]]:
+            position, armed = self._held.get(key[1]), self._armed[key]
+            if (position is None and key[1] in renamed) or (position is not None and turned(armed, position)):
+                self._drop(key)
+                self._paused.pop(key[1], None)
+            elif position is not None and armed.side is None:
+                self._put(key, armed.model_copy(update={"side": position.type}))
+
     def _bind(self, key: Key, positions: tuple[Position, ...], now: float) -> None:
         row = self._journal.get(key[0])
         if row is None:
@@ -140,7 +153,7 @@ class Guard:
         mine = [item for item in positions if self._belongs(row, item)]
         for item in mine:
             if item.ticket not in self._keys:
-                self._put((key[0], item.ticket), self._armed[key])
+                self._put((key[0], item.ticket), self._armed[key].model_copy(update={"side": item.type}))
             elif (bound := self._keys[item.ticket])[0] != key[0] and (
                 key[0],
                 item.ticket,
@@ -205,7 +218,9 @@ class Guard:
         # the trader may have moved it since: the decision is made on what is there now
         self._held = {item.ticket: item for item in self._terminal.positions()}
         position = self._held.get(key[1])
-        if position is None or (level := self._wanted(key, position, tick)) is None:
+        if position is None or turned(self._armed[key], position):
+            return False
+        if (level := self._wanted(key, position, tick)) is None:
             return False
         request = TradeRequest(action=SLTP, symbol=position.symbol, position=key[1], sl=level, tp=position.tp)
         reply = sending.send(self._terminal, request)

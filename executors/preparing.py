@@ -167,6 +167,9 @@ class Preparation:
         if isinstance(signal, CloseSignal):
             found = self._close(signal, positions, meaning, plan)
         elif isinstance(signal, ProtectSignal):
+            execution.guard.see(
+                held
+            )  # what was armed for a position that was turned over is not changed, but over
             found = self._protect(signal, positions, plan)
         elif isinstance(signal, CloseBySignal):
             found = freeze_close_by(signal, positions, self._spec, hedging=meaning.hedging)
@@ -268,7 +271,7 @@ class Preparation:
     def _protect(self, signal: ProtectSignal, positions: tuple[Position, ...], plan: dict[str, Any]) -> bool:
         """Positions, and the open whose pending order still works: what it makes is armed when it exists."""
         journal = self._execution.journal
-        origin = {item.ticket: journal.order_of_magic(item.magic) or "" for item in positions}
+        origin = {item.ticket: self._origin(item) for item in positions}
         name: str | None = None
         if signal.opened_by is not None:
             name = order_id(signal.opened_by, self._execution.config.terminal_id)
@@ -336,7 +339,7 @@ class Preparation:
         elif isinstance(signal, ProtectSignal):
             wish = plan.setdefault("protect", {"positions": [], "opens": []})
             wish["positions"] = wish["positions"] + [
-                [item.ticket, execution.journal.order_of_magic(item.magic) or ""]
+                [item.ticket, self._origin(item)]
                 for item in made
                 if item.ticket not in {ticket for ticket, _ in wish["positions"]}
             ]
@@ -438,6 +441,12 @@ class Preparation:
         if self._hedging is None:
             self._hedging = self._execution.terminal.account().margin_mode == MARGIN_MODE_HEDGING
         return self._hedging
+
+    def _origin(self, position: Position) -> str:
+        """The open that made the position; empty when none of ours did, or it was turned over since."""
+        name = self._execution.journal.order_of_magic(position.magic)
+        found = self._rows([name] if name else [])
+        return found[0].order_id if found and self.belongs(found[0], position) else ""
 
     def belongs(self, row: LegRow, position: Position) -> bool:
         """For the guard: whether a position is what an open made."""

@@ -20,6 +20,9 @@ class Protection(Message):
     break_even: BreakEven | None = None
     moves: int = 0
     error: str = ""
+    side: int | None = (
+        None  # POSITION_TYPE_* of the position when it was first seen; of a wish not yet bound: none
+    )
 
     @classmethod
     def of(cls, signal: OpenSignal) -> Self:
@@ -40,6 +43,11 @@ class Protection(Message):
     @property
     def armed(self) -> bool:
         return self.trailing is not None or self.break_even is not None
+
+
+def turned(protection: Protection, position: Position) -> bool:
+    """Whether a netting account's position is on the other side now: what was wished of it is over."""
+    return protection.side not in (None, position.type)
 
 
 def next_stop(protection: Protection, position: Position, tick: Tick, spec: SymbolSpec) -> Decimal | None:

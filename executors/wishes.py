@@ -50,15 +50,13 @@ class Meaning:
 def belongs(row: LegRow, position: Position, meaning: Meaning) -> bool:
     """Whether the position is what an open made. A netting account has one a symbol, of all opens of its side together:
     one that has turned keeps its identifier, and is no longer what the other side's opens made."""
-    if meaning.hedging:
-        return made_by(row, position)
     signal = row.leg.signal
-    return (
-        isinstance(signal, OpenSignal)
-        and position.type == (BUY if signal.side == "buy" else SELL)
-        and position.symbol == to_broker(meaning.config, signal.symbol)
-        and (row.filled_lots > ZERO or made_by(row, position))
-    )
+    if not isinstance(signal, OpenSignal) or position.type != (BUY if signal.side == "buy" else SELL):
+        return False
+    if made_by(row, position):
+        return True
+    shared = not meaning.hedging and row.filled_lots > ZERO
+    return shared and position.symbol == to_broker(meaning.config, signal.symbol)
 
 
 def positions_meant(

@@ -202,3 +202,19 @@ def test_a_history_that_cannot_be_read_denies_and_holds_nothing_up(rig_of: RigOf
     assert (report.state, report.code) == (S.DENIED, Code.LOTS_NOT_KNOWN)
     rig.terminal.history_deals = history  # type: ignore[method-assign]
     assert close(rig, first).filled_lots == LOTS
+
+
+@pytest.mark.parametrize("distance", [None, 0.004])
+def test_a_trailing_stop_ends_with_the_trade_that_asked_for_it(rig_of: RigOf, distance: float | None) -> None:
+    rig = rig_of("net")
+    opened(rig, trailing={"distance": 0.002})
+    rig.turn()
+    (position,) = rig.positions()
+    assert position.sl == Decimal("1.098")
+    opened(rig, 0.3, "sell", **({"trailing": {"distance": distance}} if distance else {}))
+    for bid in (1.1000, 1.0950):
+        rig.broker.push("EURUSD", bid, bid + 0.0001)
+        rig.turn()
+    (turned,) = rig.positions()
+    assert turned.sl == (Decimal("1.0991") if distance else 0)
+    assert rig.execution.guard.of(position.ticket) is None

@@ -1,5 +1,6 @@
 """The guard of stop losses over a simulated venue: what is armed, moved, refused, forgotten."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from executors.errors import TerminalError
 from executors.guard import GONE_MS, HALTED
 from executors.protection import Protection
+from executors.terminals.base import ZERO
 from tests.simulated import LOST_BEFORE, NOT_CONNECTED, REJECT, Fault, make, make_open
 from tests.simulated_changes import trigger
 from tests.simulated_store import Machine
@@ -205,3 +207,53 @@ def test_a_late_fill_is_protected_after_all(machine: Machine) -> None:
     machine.until(lambda: machine.row(name).state == "FILLED")
     machine.turn()
     assert machine.venue.held()[0].sl == FROM_1_1
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_what_was_armed_ends_with_the_side_or_the_ticket(machine: Machine, *, renamed: bool) -> None:
+    """A netting account's position is turned over; some brokers keep its ticket."""
+    ticket = armed(machine)
+    held = machine.venue.held()[0]
+    machine.venue.release(ticket)
+    machine.venue.hold(replace(held, ticket=77 if renamed else ticket, type=1, sl=ZERO))
+    machine.venue.bid = Decimal("1.0500")
+    machine.turn()
+    machine.turn()
+    assert machine.venue.held()[0].sl == ZERO
+    assert machine.execution.guard.of(ticket) is None
+    assert all(name != ticket for _, name, _ in machine.journal.protections())
+
+
+def test_a_position_that_turns_over_while_its_stop_loss_is_to_move_is_left_alone(
+    machine: Machine,
+) -> None:
+    armed(machine)
+    machine.venue.bid = Decimal("1.2")
+    machine.execution.guard.see(machine.venue.positions())
+    machine.venue.hold(replace(machine.venue.held()[0], type=1, sl=ZERO))
+    machine.venue.bid = Decimal("0.9")
+    assert not machine.execution.guard.step()
+    assert machine.venue.held()[0].sl == ZERO
+
+
+def test_which_side_was_meant_outlives_a_restart(machine: Machine) -> None:
+    ticket = machine.venue.trade_by_hand()
+    machine.send(make(1, "protect", position_ticket=ticket, trailing=TRAIL))
+    machine.turn()
+    machine.crash()
+    machine.venue.hold(replace(machine.venue.held()[0], type=1, sl=ZERO))
+    machine.start()
+    machine.turn()
+    assert machine.execution.guard.of(ticket) is None
+    machine.send(make(2, "protect", position_ticket=ticket, trailing=TRAIL))
+    machine.turn()
+    assert of(machine, ticket).side == 1
+
+
+def test_a_protect_of_a_position_that_has_just_turned_over_arms_it_anew(machine: Machine) -> None:
+    ticket = armed(machine)
+    machine.venue.hold(replace(machine.venue.held()[0], type=1, sl=ZERO))
+    machine.send(make(2, "protect", position_ticket=ticket, break_even={"trigger": "0.5"}))
+    machine.turn()
+    assert of(machine, ticket).trailing is None
+    assert of(machine, ticket).break_even is not None

@@ -97,13 +97,23 @@ PENDING = (order(11), order(12, "USDJPY"), order(13, magic=77), order(14, kind=0
     ],
 )
 def test_the_positions_that_a_selector_means(fields: dict[str, Any], tickets: list[int]) -> None:
-    meaning = replace(HEDGING, opened=opened())
+    meaning = replace(HEDGING, opened=opened(side="sell"))
     for signal in (
         a(CloseSignal, "close", **fields),
         a(ModifySignal, "modify", **fields, take_profit=0),
         a(ProtectSignal, "protect", **fields, trailing=None),
     ):
         assert [item.ticket for item in positions_meant(signal, HELD, meaning)] == tickets
+
+
+def test_a_position_that_was_turned_over_is_none_of_the_other_side() -> None:
+    """It keeps its identifier, and at some brokers its ticket and magic."""
+    for turned in (position(3, kind=1, magic=77), replace(position(9, kind=1), identifier=3)):
+        for side, meant in (("buy", ()), ("sell", (turned,))):
+            for meaning in (HEDGING, NETTING):
+                row = opened(side=side, tickets=(3,))
+                close = a(CloseSignal, "close", opened_by=1)
+                assert positions_meant(close, (turned,), replace(meaning, opened=row)) == meant
 
 
 @pytest.mark.parametrize(
