@@ -128,7 +128,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--celery", action="store_true", help="each order a Celery task too")
     known = parser.parse_args(arguments)
     print(machine())
-    settings = {"CELERY_DISPATCH": "all" if known.celery else "backup"}
+    # without the periodic reads of accounts, which would be put off by a fan-out and not be spared by it
+    settings = {"ACCOUNT_SYNC_MS": "3600000", "CELERY_DISPATCH": "all" if known.celery else "backup"}
     with tempfile.TemporaryDirectory() as directory, Lab(Path(directory), known.terminals, **settings) as lab:
         asyncio.run(run(lab, known.terminals, known.rounds))
 

@@ -250,6 +250,7 @@ class Executor(threading.Thread):
         self._moved()
         self._facts.moved_ms = now_ms()
         self._take_inbox()
+        self._link.look_for_answers()
         if self._compared:  # a journal that was lost must not end what it may have sent
             self._execution.expire()
         self._run_orders()
@@ -337,7 +338,7 @@ class Executor(threading.Thread):
             return 0.0
         if not session.ready:
             return session.due_connect_ms
-        due = session.due_sync_ms
+        due = min(session.due_sync_ms, self._link.answers_due_ms())
         if self.config.tick_priority:
             due = min(due, self._due_ticks)
         if self._resolution.due():
@@ -432,10 +433,8 @@ class Executor(threading.Thread):
     def _reported(self, row: LegRow, report: ExecutionReport) -> None:
         self._moved()
         self._outcomes.put(report)
-        if (
-            report.state is not OrderState.INTENT
-        ):  # its answer follows; the link must not compete with the send
-            self._link.notify()
+        if report.state is not OrderState.INTENT:  # its answer follows, and takes it along
+            self._link.publish(self._journal.take_written(), self._journal.newest)
         self._facts.own_us, self._facts.broker_us = self._execution.own_us, self._execution.broker_us
         self._session.changed()
 

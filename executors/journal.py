@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 
 from executors import journal_trades
-from executors.legs import LegRow, RequestRow
+from executors.legs import JournalReport, LegRow, RequestRow
 from executors.messages import ExecutionReport, Leg
 from executors.netting import Trade
 from executors.orders import SETTLED, OrderState, Outcome
@@ -92,6 +92,7 @@ KEEP_MS = 30 * DAY_MS  # orders are recognized for so long when they come again
 KEEP_LARGE_MS = 3 * DAY_MS  # in a journal above its limit; a store's record of a signal lives for two days
 PRUNED_AT_ONCE = 100
 PAGES_FREED_AT_ONCE = 500
+WRITTEN_KEPT = 50  # reports that are on disk and were not taken: older ones are read from there
 
 
 class JournalError(Exception):
@@ -119,6 +120,8 @@ class Journal:
         self._depth = 0
         self._position = 0
         self._pruned_row = 0
+        self._written: list[JournalReport] = []  # by the commit that is under way
+        self._kept: list[JournalReport] = []  # on disk, and not asked for yet
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
         except sqlite3.OperationalError as error:
@@ -187,6 +190,7 @@ class Journal:
             plan=json.loads(row[4]),
             report_seq=row[5],
             received_ms=row[6],
+            leg_json=row[0],
         )
         for item in self._db.execute(
             "SELECT n, magic, request, lots, intent_ms, outcome, filled_lots, price, retcode, result, result_ms"
@@ -279,6 +283,16 @@ class Journal:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
+    @property
+    def newest(self) -> int:
+        """The position of the last report written; it may be on disk only with the commit that is under way."""
+        return self._position
+
+    def take_written(self) -> list[JournalReport]:
+        """The newest reports that are on disk and were not taken before, at most some dozens."""
+        taken, self._kept = self._kept, []
+        return taken
+
     def together(self) -> contextlib.AbstractContextManager[None]:
         """Everything that is written within is one commit."""
         return self._commit()
@@ -322,6 +336,7 @@ class Journal:
                     )
                 row.report_seq = report.report_seq
             leg = row.leg
+            row.leg_json = row.leg_json or leg.model_dump_json()
             if not (row.plan_kept and self._moved_on(row)):
                 self._db.execute(
                     "INSERT INTO legs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
@@ -332,7 +347,7 @@ class Journal:
                         leg.leg_seq,
                         leg.epoch,
                         leg.digest,
-                        leg.model_dump_json(),
+                        row.leg_json,
                         row.state.value,
                         str(row.wanted_lots),
                         str(row.filled_lots),
@@ -346,10 +361,12 @@ class Journal:
                 self._put_request(row.order_id, request)
             for position, report in enumerate(reports, self._position + 1):
                 placed = report.model_copy(update={"position": position})
+                text = placed.model_dump_json()
                 self._db.execute(
                     "INSERT INTO reports VALUES (?, ?, ?, ?)",
-                    (position, row.order_id, report.report_seq, placed.model_dump_json()),
+                    (position, row.order_id, report.report_seq, text),
                 )
+                self._written.append(JournalReport(position, placed, text, row.leg_json, leg.deadline_ms))
         self._position += len(reports)
         row.plan_kept = True
 
@@ -460,6 +477,8 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
+            self._kept += self._written
+            del self._kept[:-WRITTEN_KEPT]
         except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -469,6 +488,7 @@ class Journal:
             raise
         finally:
             self._depth = 0
+            self._written.clear()
 
     def _meta(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

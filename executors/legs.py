@@ -47,6 +47,7 @@ class LegRow:
     requests: list[RequestRow] = field(default_factory=list)
     # the journal has the plan as it is: it need not be written with each request
     plan_kept: bool = field(default=False, compare=False)
+    leg_json: str = field(default="", compare=False)  # the leg as the journal has it, once it has
 
     @property
     def order_id(self) -> str:

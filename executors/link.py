@@ -6,9 +6,10 @@ every 50 ms to 1 s; the journal keeps what could not be published.
 """
 
 import logging
+import math
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,7 +21,9 @@ from pydantic import ValidationError
 from executors.alerts import Alerts
 from executors.crashpoints import reached
 from executors.journal_reader import JournalReader
+from executors.legs import JournalReport
 from executors.messages import Leg, TerminalConfig, TerminalUpdate
+from executors.quick_reports import QuickReports
 from executors.settlement import Answer, Settlement, read_settlement
 from executors.state import ExecutorStore
 from tradedist import keys
@@ -143,6 +146,11 @@ class Link(threading.Thread):
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._published = -1  # -1: not compared with Redis since the connection was made
+        # of what `_published` says: another one each time that the store turns out to have less
+        self._life = 0
+        # held while reports are on their way to the store, or it is compared
+        self._publishing = threading.RLock()
+        self._quick = QuickReports(terminal_id, journal_id, epoch)
         self._first = True
         self._claim = False  # the store must learn that the journal is ours now
         self._adopting = False  # a foreign journal was told of; nothing is published before it is adopted
@@ -160,6 +168,38 @@ class Link(threading.Thread):
     def published(self) -> int:
         """The journal's position up to which Redis is known to have its reports; below 0 when it is not known."""
         return self._published
+
+    def publish(self, reports: Sequence[JournalReport], newest: int) -> None:
+        """Reports that are on disk, up to `newest`: they leave at once if they can, without waiting; else by this thread."""
+        if not (self._publishing.acquire(blocking=False) and self._publish_quickly(reports, newest)):
+            self._wake.set()
+
+    def _publish_quickly(self, reports: Sequence[JournalReport], newest: int) -> bool:
+        try:
+            if self._published < 0 or self._adopting or self._claim:
+                return False
+            reached("before-publish")
+            sent = self._quick.send(reports, self._published, self._life)
+            reached("after-publish")
+            return sent and max(self._published, self._quick.sent_through(self._life)) >= newest
+        finally:
+            self._publishing.release()
+
+    def look_for_answers(self) -> None:
+        """What the store said of reports that left at once; cheap when there is nothing to be said."""
+        if self._quick.due_ms() == math.inf or not self._publishing.acquire(blocking=False):
+            return
+        try:
+            reached, taken = self._quick.answered()
+            if reached is not None and reached[1] == self._life:
+                self._published = max(self._published, reached[0])
+        finally:
+            self._publishing.release()
+        if not taken:
+            self._wake.set()
+
+    def answers_due_ms(self) -> float:
+        return self._quick.due_ms()
 
     def redis_ms(self) -> int:
         """Redis's time now; setting this machine's clock does not move it."""
@@ -218,6 +258,7 @@ class Link(threading.Thread):
         try:
             self._serve()
         finally:
+            self._quick.close()
             self._store.redis.close()
             self._reader.close()
 
@@ -234,7 +275,7 @@ class Link(threading.Thread):
                 if self.connected:
                     logger.warning("the state Redis does not answer: %s", error, extra={"action": "link"})
                 self.connected = False
-                self._published = -1
+                self._stands_at(-1)
                 self._shown_facts = {}
                 self._due = _Due()
                 if stopping:
@@ -261,7 +302,9 @@ class Link(threading.Thread):
                 self._read_config()
             self._compare_first()
         answers = self._answers.qsize()  # first: the reports of these are in the journal by now
-        self._publish()
+        if answers or self._stopping.is_set() or not self._quick.under_way():
+            self._publish()
+        self._quick.offer(self._store.redis)
         for _ in range(answers):  # after them, so that whoever reads "done" finds the order settled
             self._store.answer(*self._answers.get())
         self._show()
@@ -309,40 +352,49 @@ class Link(threading.Thread):
             self._emit(Shown(*self._store.shown()))
             self._emit(Compared())
         self._first = False
-        self._published = 0 if foreign or not journal_id else position
+        self._stands_at(0 if foreign or not journal_id else position)
+
+    def _stands_at(self, position: int) -> None:
+        """What the store is known to have is less than it was, or anew. What was sent before proves nothing any more."""
+        with self._publishing:
+            self._life += 1
+            self._published = position
 
     def _compare(self) -> None:
         """A store that was rolled back shows an older position: what it lost is published again."""
         if self._adopting:
             return
-        journal_id, position = self._store.published()
-        if journal_id != self._journal_id and self._published > 0:
-            position = 0
-        if position < self._published:
+        with self._publishing:
+            journal_id, position = self._store.published()
+            if journal_id != self._journal_id and self._published > 0:
+                position = 0
+            if position >= self._published:
+                return
             logger.warning("Redis was rolled back from %s to %s: publishing again", self._published, position)
-            self._published = position
-            self._publish()
+            self._stands_at(position)
+        self._publish()
 
     def _publish(self) -> None:
         if self._adopting:
             return
-        if self._claim:
-            self._store.publish(self._journal_id, self.epoch, [], after=0)
-            self._claim = False
-        while reports := self._reader.reports_after(self._published, BATCH):
-            reached("before-publish")
-            taken = self._store.publish(self._journal_id, self.epoch, reports, after=self._published)
-            reached("after-publish")
-            if taken < 0:
-                position = -1 - taken
-                logger.warning(
-                    "Redis was rolled back from %s to %s: publishing again", self._published, position
-                )
-                self._published = position
-                continue
-            self._published = reports[-1].position
-            if len(reports) < BATCH:
-                return
+        with self._publishing:
+            if self._claim:
+                self._store.publish(self._journal_id, self.epoch, [], after=0)
+                self._claim = False
+            while reports := self._reader.reports_after(self._published, BATCH):
+                reached("before-publish")
+                taken = self._store.publish(self._journal_id, self.epoch, reports, after=self._published)
+                reached("after-publish")
+                if taken < 0:
+                    position = -1 - taken
+                    logger.warning(
+                        "Redis was rolled back from %s to %s: publishing again", self._published, position
+                    )
+                    self._stands_at(position)
+                    continue
+                self._published = reports[-1].position
+                if len(reports) < BATCH:
+                    return
 
     def _show(self) -> None:
         with self._update_lock:

@@ -25,6 +25,7 @@ from tradedist import keys
 logger = logging.getLogger(__name__)
 
 LUA = Path(__file__).parent / "lua"
+PUBLISH = (LUA / "publish.lua").read_text()
 REFUSED_MS = 3_600_000  # no earlier send of a signal is on its way for so long
 
 
@@ -241,13 +242,42 @@ def read_leg(text: str) -> Leg | None:
         return None
 
 
+def publish_call(
+    terminal_id: str, journal_id: str, epoch: int, reports: Sequence[JournalReport], after: int | None
+) -> tuple[list[str], list[str | int]]:
+    """Keys and arguments of PUBLISH."""
+    names = [
+        keys.REPORTS,
+        keys.instance(terminal_id),
+        keys.UNSETTLED,
+        keys.outbox(terminal_id),
+        keys.SIGNALS,
+        keys.leg_seq(terminal_id),
+    ]
+    args: list[str | int] = [journal_id, epoch, "" if after is None else after]
+    for item in reports:
+        report = item.report
+        names += [keys.order(report.order_id), keys.signal(report.signal_id)]
+        args += [
+            report.order_id,
+            report.report_seq,
+            report.state.value,
+            int(report.state in SETTLED),
+            item.position,
+            item.deadline_ms,
+            item.report_json,
+            item.leg_json,
+        ]
+    return names, args
+
+
 class ExecutorStore:
     """An executor's side of the state Redis. One thread owns it. Every method may raise redis.RedisError."""
 
     def __init__(self, client: "redis.Redis", terminal_id: str) -> None:
         self.redis = client
         self.terminal_id = terminal_id
-        self._publish = client.register_script((LUA / "publish.lua").read_text())
+        self._publish = client.register_script(PUBLISH)
         self._answer = client.register_script(ANSWER)
 
     def publish(
@@ -258,28 +288,7 @@ class ExecutorStore:
         `after`: the position published before. A store that has not come so far takes nothing and answers
         -1 - its position. Without reports the store only learns whose journal it is.
         """
-        names = [
-            keys.REPORTS,
-            keys.instance(self.terminal_id),
-            keys.UNSETTLED,
-            keys.outbox(self.terminal_id),
-            keys.SIGNALS,
-            keys.leg_seq(self.terminal_id),
-        ]
-        args: list[str | int] = [journal_id, epoch, "" if after is None else after]
-        for item in reports:
-            report = item.report
-            names += [keys.order(report.order_id), keys.signal(report.signal_id)]
-            args += [
-                report.order_id,
-                report.report_seq,
-                report.state,
-                int(report.state in SETTLED),
-                item.position,
-                item.deadline_ms,
-                item.report_json,
-                item.leg_json,
-            ]
+        names, args = publish_call(self.terminal_id, journal_id, epoch, reports, after)
         return int(cast(int, self._publish(keys=names, args=args)))
 
     def published(self) -> tuple[str, int]:

@@ -1,0 +1,131 @@
+"""Reports that leave by the executor's own thread as soon as they are on disk: sent without waiting, answered for later.
+
+Precedes: RTSS and RTRS, by the same script as the link's. Follows: the journal's commits. The link opens the line, and
+publishes from the journal whatever did not go this way or was not taken: a report that goes twice changes nothing.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import redis
+
+from executors.legs import JournalReport
+from executors.state import PUBLISH, publish_call
+from tradedist.bare_redis import BareRedis
+from tradedist.clock import monotonic_ms
+
+logger = logging.getLogger(__name__)
+
+MOST_UNANSWERED = 500
+LOOK_MS = 100.0  # for an answer, when nothing else has the executor turn
+UNDER_WAY_MS = 250.0  # after this the link publishes what was not answered
+OPEN_AGAIN_MS = 1_000.0
+
+
+class QuickReports:
+    """`offer` is the link's; all else happens in the executor's thread, `under_way` in either.
+
+    A `life` is the time through which the store has not lost what it once had: what was sent in an earlier one proves
+    nothing.
+    """
+
+    def __init__(self, terminal_id: str, journal_id: str, epoch: int) -> None:
+        self._terminal_id = terminal_id
+        self._journal_id = journal_id
+        self._epoch = epoch
+        self._sha = ""
+        self._offered: BareRedis | None = None
+        self._line: BareRedis | None = None
+        self._unanswered: deque[tuple[int, int, float]] = deque()  # position, life, when it was sent
+        self._waiting_since_ms = math.inf  # of the first of them
+        self._sent = (0, 0)  # position and life of the last one
+        self._due_open_ms = 0.0
+
+    # --- the link's thread ---
+
+    def offer(self, client: "redis.Redis") -> None:
+        """Opens a line when there is none."""
+        if self._line is not None or self._offered is not None or monotonic_ms() < self._due_open_ms:
+            return
+        self._due_open_ms = monotonic_ms() + OPEN_AGAIN_MS
+        line: BareRedis | None = None
+        try:
+            line = BareRedis(client)
+            self._sha = line.ask("SCRIPT", "LOAD", PUBLISH).decode()
+        except redis.RedisError as error:  # reports go by the link meanwhile
+            logger.info("no line for quick reports: %s", error)
+            if line is not None:
+                line.close()
+            return
+        self._offered = line
+
+    def under_way(self) -> bool:
+        """Whether reports were sent a moment ago that may be answered yet."""
+        since = self._waiting_since_ms
+        return since < math.inf and monotonic_ms() - since < UNDER_WAY_MS
+
+    # --- the executor's thread ---
+
+    def due_ms(self) -> float:
+        """When to look for answers at the latest."""
+        return self._waiting_since_ms + LOOK_MS
+
+    def sent_through(self, life: int) -> int:
+        """The journal's position up to which all was sent in this life; 0 when nothing was."""
+        return self._sent[0] if self._sent[1] == life else 0
+
+    def send(self, reports: Sequence[JournalReport], published: int, life: int) -> bool:
+        """False: the link has to. `published`: the store is known to have come so far."""
+        if self._line is None:
+            self._line, self._offered = self._offered, None
+        after = max(published, self.sent_through(life))
+        fresh = [item for item in reports if item.position > after]
+        if not fresh:
+            return True
+        gap = fresh[0].position != after + 1
+        if self._line is None or gap or len(self._unanswered) >= MOST_UNANSWERED:
+            return False
+        names, args = publish_call(self._terminal_id, self._journal_id, self._epoch, fresh, after)
+        try:
+            self._line.send("EVALSHA", self._sha, len(names), *names, *args)
+        except redis.RedisError as error:
+            self._fail(error)
+            return False
+        position = fresh[-1].position
+        self._unanswered.append((position, life, monotonic_ms()))
+        self._waiting_since_ms = self._unanswered[0][2]
+        self._sent = (position, life)
+        return True
+
+    def answered(self) -> tuple[tuple[int, int] | None, bool]:
+        """The last (position, life) that the store has said to have; and whether it took all that was answered."""
+        reached = None
+        if self._line is None:
+            return None, True
+        try:
+            for answer in self._line.answers():
+                if not isinstance(answer, int) or answer < 0:
+                    raise redis.ResponseError(f"not taken: {answer}")
+                reached = self._unanswered.popleft()[:2]
+        except redis.RedisError as error:
+            self._fail(error)
+            return reached, False
+        self._waiting_since_ms = self._unanswered[0][2] if self._unanswered else math.inf
+        return reached, True
+
+    def close(self) -> None:
+        for line in (self._line, self._offered):
+            if line is not None:
+                line.close()
+        self._line = self._offered = None
+
+    def _fail(self, error: Exception) -> None:
+        logger.info("quick reports: %s", error, extra={"action": "publish"})
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        self._unanswered.clear()
+        self._waiting_since_ms = math.inf
+        self._sent = (0, 0)
