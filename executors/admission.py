@@ -6,6 +6,7 @@ Precedes: execution sends what is admitted. Follows: a leg whose turn has come. 
 from decimal import Decimal
 
 from executors.errors import Code
+from executors.levels import vanishing
 from executors.messages import OpenSignal, TerminalConfig
 from executors.sizing import Denial, RateBucket, check_trade_mode, size
 from executors.specs import Specs
@@ -45,6 +46,8 @@ def admit_open(
             Code.ORDER_TYPE_NOT_ALLOWED,
             f"The broker takes no {signal.order_type} orders for {name}. Use another order_type.",
         )
+    if (denial := vanishing(signal, spec)) is not None:
+        return denial
     if signal.pending and isinstance(kept := expiration(signal.expires_ms, spec, utc_ms), Denial):
         return kept
     limits = config.limits

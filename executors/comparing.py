@@ -8,7 +8,9 @@ absence once it lasts over clean sweeps.
 from decimal import Decimal
 from typing import Any
 
+from executors.legs import LegRow, RequestRow
 from executors.orders import Outcome
+from executors.plans import target_of
 from executors.reconcile import (
     ORDER_STATE_CANCELED,
     ORDER_STATE_EXPIRED,
@@ -36,47 +38,59 @@ def is_change(request: dict[str, Any]) -> bool:
     return request.get("action") in CHANGES
 
 
-def compare(request: dict[str, Any], sweep: Sweep) -> Found | None:
-    """`request`: a TradeRequest as the journal keeps it."""
+def compare(wish: dict[str, Any], sweep: Sweep) -> Found | None:
+    """`wish`: the change as its plan has it. What it does not name may have changed since, by others, and counts for
+    nothing."""
     kinds = {SLTP: _levels, MODIFY: _modified, REMOVE: _removed, CLOSE_BY: _closed_by}
-    return kinds[request["action"]](request, sweep)
+    return kinds[wish["action"]](wish, sweep)
 
 
-def lasting(request: dict[str, Any], sweep: Sweep) -> Found:
+def wish_of(row: LegRow, request: RequestRow) -> dict[str, Any]:
+    """What a request was to bring about: of its fields only those that the plan names."""
+    target = target_of(request.request)
+    changes: list[dict[str, Any]] = row.plan.get("changes", [])
+    return next((item for item in changes if target_of(item) == target), request.request)
+
+
+def lasting(wish: dict[str, Any], sweep: Sweep) -> Found:
     """What it means when clean sweeps have gone on showing what `compare` calls nothing."""
-    ticket = request.get("order", 0)
-    if request["action"] == REMOVE and all(item.ticket != ticket for item in sweep.orders):
+    ticket = wish.get("order", 0)
+    if wish["action"] == REMOVE and all(item.ticket != ticket for item in sweep.orders):
         return Found(Outcome.DONE, message=f"Order {ticket} is no longer at the broker.")
     return Found(Outcome.NOT_EXECUTED, message=NOT_SO)
 
 
-def _levels(request: dict[str, Any], sweep: Sweep) -> Found | None:
-    ticket = request["position"]
+def _levels(wish: dict[str, Any], sweep: Sweep) -> Found | None:
+    ticket = wish["position"]
     held = next((item for item in sweep.positions if item.ticket == ticket), None)
     if held is None:
         return _closed(ticket, sweep)
-    if (held.sl, held.tp) == (Decimal(request["sl"]), Decimal(request["tp"])):
+    if _are(wish, {"sl": held.sl, "tp": held.tp}):
         return _reached(positions=(ticket,))
     return None
 
 
-def _modified(request: dict[str, Any], sweep: Sweep) -> Found | None:
-    ticket = request["order"]
+def _modified(wish: dict[str, Any], sweep: Sweep) -> Found | None:
+    ticket = wish["order"]
     order = next((item for item in sweep.orders if item.ticket == ticket), None)
     if order is None:
         return _ended(ticket, sweep)
-    wish = tuple(Decimal(request[name]) for name in ("price", "sl", "tp"))
-    if wish != (order.price_open, order.sl, order.tp):
+    if not _are(wish, {"price": order.price_open, "sl": order.sl, "tp": order.tp}):
         return None
-    limit = Decimal(request["stoplimit"])
+    limit = Decimal(wish.get("stoplimit", "0"))
     if limit and limit != order.price_stoplimit:
         return None
-    if request["type_time"] != order.type_time:
-        return None
-    timed = order.type_time >= TIME_SPECIFIED
-    if timed and request["expiration_ms"] // 1000 != order.expiration_ms // 1000:
-        return None
+    if "type_time" in wish:
+        timed = order.type_time >= TIME_SPECIFIED
+        if wish["type_time"] != order.type_time:
+            return None
+        if timed and wish["expiration_ms"] // 1000 != order.expiration_ms // 1000:
+            return None
     return _reached(orders=(ticket,))
+
+
+def _are(wish: dict[str, Any], now: dict[str, Decimal]) -> bool:
+    return all(Decimal(wish[name]) == price for name, price in now.items() if name in wish)
 
 
 def _removed(request: dict[str, Any], sweep: Sweep) -> Found | None:

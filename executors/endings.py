@@ -9,6 +9,7 @@ from executors.errors import Code
 from executors.legs import LegRow, RequestRow
 from executors.messages import CancelSignal, CloseSignal, ProtectSignal
 from executors.orders import OrderState, Outcome, fold
+from executors.retcodes import INVALID, LOST_RACES
 from executors.sizing import plain
 
 S = OrderState
@@ -73,15 +74,28 @@ def _of_changes(row: LegRow, message: str, code: str) -> Ending:
     if done >= meant and not row.plan.get("waiting"):
         return Ending([(S.DONE, "", _with_notes(row, message or last.result.get("message", "")))])
     missed = [item for item in row.requests if item.outcome in MISSED]
-    why = message or (missed or row.requests)[-1].result.get("message", "")
+    decisive = (missed or row.requests)[-1].result
+    why = message or decisive.get("message", "")
     if done:
         return Ending(
             [(S.REJECTED, code or Code.PARTLY_DONE, _with_notes(row, f"{done} of {meant} were done. {why}"))]
         )
     if missed and all(item.outcome is Outcome.NOT_EXECUTED for item in missed):
         return Ending([(S.NOT_EXECUTED, Code.NOT_EXECUTED, _with_notes(row, why))])
-    refusal = code or Code.BROKER_REFUSED
-    return Ending([(S.REJECTED, refusal, _with_notes(row, why))], refusal == Code.BROKER_REFUSED)
+    refusal = code or decisive.get("code", "") or Code.BROKER_REFUSED
+    faults = any(item.outcome is Outcome.REFUSED and not _lost_a_race(item) for item in missed)
+    rejected = refusal == Code.BROKER_REFUSED and faults
+    return Ending([(S.REJECTED, refusal, _with_notes(row, why))], rejected)
+
+
+def _lost_a_race(request: RequestRow) -> bool:
+    """What it was about was filled, closed or changed just before, or is at work: no fault of the broker's. Of a
+    change that had to be looked up only that is ever called refused."""
+    return (
+        request.retcode in LOST_RACES
+        or (request.retcode == INVALID and bool(request.request.get("order")))
+        or bool(request.result.get("looked") or request.result.get("code"))
+    )
 
 
 def _of_nothing(row: LegRow, message: str, code: str) -> Ending:

@@ -56,6 +56,9 @@ class Code(StrEnum):
     ORDER_TYPE_NOT_ALLOWED = "ORDER_TYPE_NOT_ALLOWED"
     EXPIRATION_NOT_ALLOWED = "EXPIRATION_NOT_ALLOWED"
     RAISES_RISK = "RAISES_RISK"  # refused while REDUCING
+    PRICE_TOO_SMALL = (
+        "PRICE_TOO_SMALL"  # less than half a step of the symbol's prices: it would be sent as 0, i.e. none
+    )
     # ends by the broker
     BROKER_REFUSED = "BROKER_REFUSED"
     PARTLY_DONE = "PARTLY_DONE"  # of several positions or orders some could not be changed

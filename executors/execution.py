@@ -23,7 +23,7 @@ from executors.journal import Journal
 from executors.lagging import LaggingHoldings
 from executors.legs import ZERO, LegRow, RequestRow, unanswered
 from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, ProtectSignal, TerminalConfig
-from executors.orders import SETTLED, OrderState, Outcome, advance, request_magic
+from executors.orders import OPEN_OUTCOMES, SETTLED, OrderState, Outcome, advance, request_magic
 from executors.plans import (
     EXEMODE_MARKET,
     Step,
@@ -39,6 +39,7 @@ from executors.reporting import Trace, build_report
 from executors.sizing import Denial, plain
 from executors.specs import Specs
 from executors.terminals.base import SendReply, Terminal, TradeRequest
+from executors.wishes import MODIFY, SLTP, Change
 
 logger = logging.getLogger(__name__)
 S = OrderState
@@ -99,6 +100,8 @@ class Execution:
             journal,
             self.specs,
             belongs=self.preparation.belongs,
+            asked=self._asked,
+            holdings=self.holdings,
             monotonic_ms=clock.monotonic_ms,
         )
         self._on_report = on_report
@@ -208,7 +211,14 @@ class Execution:
         n = len(row.requests) + 1
         magic = request_magic(settings.INSTALLATION_ID, row.order_id, n)
         spec = tick = None
-        if step.change is None:
+        if step.change is not None:
+            whole = self.preparation.completion.of(row, step.change)
+            if whole is None:
+                return True  # what it is about has become another thing: the plan says what to do
+            if isinstance(whole, Denial):
+                return self._unasked(row, step.change, n, magic, trace, whole)
+            step = replace(step, change=whole)
+        else:
             spec = self.specs.get(step.symbol, self.clock.monotonic_ms())
             instant = spec is not None and spec.exemode < EXEMODE_MARKET and step.needs_price
             tick = self.terminal.tick(step.symbol) if instant else None
@@ -263,9 +273,7 @@ class Execution:
         denial = self.preparation.forbidden(row.leg.signal)
         if denial is not None:
             return denial
-        if step.change is not None:
-            return self.preparation.raises_risk_now(row, step.change) or step
-        if not step.position:
+        if step.change is not None or not step.position:
             return step
         lots = self.preparation.still_left(row, step)
         return lots if isinstance(lots, Denial) else replace(step, lots=lots)
@@ -284,6 +292,18 @@ class Execution:
         made = RequestRow(n, magic, asked, step.lots, self.clock.now_ms(), Outcome.REFUSED, result=result)
         row.requests.append(made)
         self.move(row, S.INTENT, trace, request=made, message=message)
+        return True
+
+    def _unasked(self, row: LegRow, change: Change, n: int, magic: int, trace: Trace, denial: Denial) -> bool:
+        """A change that cannot be asked of the broker (any more). The order goes on with its others."""
+        if row.state is S.QUEUED and len(row.plan["changes"]) < 2:
+            self._end_unsent(row, S.DENIED, trace, denial.code, denial.message)
+            return False
+        asked = {name: change[name] for name in change.keys() & {"position", "order"}}
+        result = {"message": denial.message, "retriable": False, "code": denial.code.value}
+        made = RequestRow(n, magic, asked, ZERO, self.clock.now_ms(), Outcome.REFUSED, result=result)
+        row.requests.append(made)
+        self.move(row, S.INTENT, trace, request=made, message=denial.message)
         return True
 
     def _send(self, request: TradeRequest, trace: Trace) -> SendReply:
@@ -331,6 +351,8 @@ class Execution:
             self.holdings.filled(row)
         if step.pending and made.outcome is Outcome.PLACED:
             self.holdings.placed(row)
+        if made.outcome is Outcome.DONE and request.action in (SLTP, MODIFY):
+            self.holdings.changed(request)
 
     # --- ends ---
 
@@ -419,6 +441,15 @@ class Execution:
 
     def _knows(self, leg: Leg) -> bool:
         return leg.order_id in self.open or self.journal.knows(leg.order_id)
+
+    def _asked(self) -> set[int]:
+        """Positions whose levels a request of an order may still change."""
+        return {
+            item.request["position"]
+            for row in self.open.values()
+            for item in row.requests
+            if item.outcome in OPEN_OUTCOMES and item.request.get("action") == SLTP
+        }
 
     def unknown(self) -> list[LegRow]:
         return [row for row in self.open.values() if row.state is S.UNKNOWN]

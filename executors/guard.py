@@ -2,7 +2,8 @@
 
 Precedes: the terminal, by SLTP requests. Follows: execution arms what opens and protect signals wish; the executor's
 thread calls `see` with each reading of the positions and `step` between orders, never within one. A move whose answer
-is lost needs no looking up: the next reading shows the stop loss as it is, and the rule is applied to that.
+is lost needs no looking up: the next reading shows the stop loss as it is, and the rule is applied to that. A move sets
+both levels: a position whose levels an order is changing, or has just changed, is left alone.
 """
 
 import logging
@@ -13,6 +14,7 @@ from decimal import Decimal
 from executors import retcodes, sending
 from executors.errors import TerminalUnavailable
 from executors.journal import Journal
+from executors.lagging import LaggingHoldings
 from executors.legs import LegRow
 from executors.messages import OpenSignal, ProtectSignal
 from executors.orders import SETTLED, OrderState, Outcome
@@ -24,6 +26,7 @@ from executors.wishes import SLTP
 logger = logging.getLogger(__name__)
 
 GONE_MS = 10_000  # a position that is missing for so long is gone, however its list lags
+BEHIND_MS = 20  # until a list is read again that lags behind an answer
 PAUSE_MS, LONGEST_PAUSE_MS = 1_000, 60_000  # after a refusal; doubles
 HALTED = "The terminal is halted: its stop losses are not moved."
 
@@ -31,7 +34,8 @@ Key = tuple[str, int]  # (order_id of the open, position_ticket; 0: those it wil
 
 
 class Guard:
-    """One terminal's. `belongs`: whether a position is what an open made. Times are monotonic ms."""
+    """One terminal's. `belongs`: whether a position is what an open made. `asked`: positions whose levels an order has
+    asked to change, without an answer yet. Times are monotonic ms."""
 
     def __init__(
         self,
@@ -40,12 +44,16 @@ class Guard:
         specs: Specs,
         *,
         belongs: Callable[[LegRow, Position], bool],
+        asked: Callable[[], set[int]],
+        holdings: LaggingHoldings,
         monotonic_ms: Callable[[], float],
     ) -> None:
         self._terminal = terminal
         self._journal = journal
         self._specs = specs
         self._belongs = belongs
+        self._asked = asked
+        self._holdings = holdings
         self._now = monotonic_ms
         self._armed: dict[Key, Protection] = {
             (order_id, ticket): Protection.model_validate_json(text)
@@ -186,12 +194,13 @@ class Guard:
         tickets = [key[1] for key, item in self._armed.items() if key[1] in self._held and item.armed]
         ticks: dict[str, Tick | None] = {}
         waiting: set[str] = set()  # symbols of positions that are tried again later, whatever the price
+        asked = self._asked() if tickets else set()
         for index in range(len(tickets)):
             ticket = tickets[(self._turn + index) % len(tickets)]
             position = self._held.get(ticket)
             if position is None:
                 continue  # gone by a newer look, which a move before it in this step has taken
-            if self._paused.get(ticket, (0.0, 0.0))[0] > self._now():
+            if ticket in asked or self._is_paused(ticket):
                 waiting.add(position.symbol)
                 continue
             if position.symbol not in ticks:
@@ -202,6 +211,8 @@ class Guard:
             if self._move(self._keys[ticket], position, ticks[position.symbol]):
                 self._turn = (self._turn + index + 1) % len(tickets)
                 return True
+            if self._is_paused(ticket):
+                waiting.add(position.symbol)
         self._judged |= {
             symbol: (tick.bid, tick.ask)
             for symbol, tick in ticks.items()
@@ -220,12 +231,16 @@ class Guard:
         position = self._held.get(key[1])
         if position is None or turned(self._armed[key], position):
             return False
+        if self._holdings.is_behind(position):
+            self._paused[key[1]] = (self._now() + BEHIND_MS, 0.0)
+            return False
         if (level := self._wanted(key, position, tick)) is None:
             return False
         request = TradeRequest(action=SLTP, symbol=position.symbol, position=key[1], sl=level, tp=position.tp)
         reply = sending.send(self._terminal, request)
         verdict = retcodes.judge(request, reply)
         if verdict.outcome is Outcome.DONE:
+            self._holdings.changed(request)
             self._held[key[1]] = replace(position, sl=level)
             self._paused.pop(key[1], None)
             self._done(key, self._held[key[1]])
@@ -262,6 +277,9 @@ class Guard:
             self._put(key, self._armed[key].model_copy(update={"error": message}))
 
     # --- small parts ---
+
+    def _is_paused(self, ticket: int) -> bool:
+        return self._paused.get(ticket, (0.0, 0.0))[0] > self._now()
 
     def _put(self, key: Key, protection: Protection) -> None:
         self._journal.protect(*key, protection.model_dump_json())

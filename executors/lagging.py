@@ -1,21 +1,28 @@
 """A terminal's positions and pending orders, read so that those of a moment ago are among them: its lists lag behind its
 answers.
 
-Precedes: plans freeze what is read here. Follows: execution notes every fill and placing. Runs in the executor's thread.
+Precedes: plans freeze what is read here, and requests are completed with it. Follows: execution notes every fill, placing
+and change of levels, guard its moves. Runs in the executor's thread.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from decimal import Decimal
+from typing import Protocol, TypeVar
 
+from executors.holdings import TIME_SPECIFIED
 from executors.legs import LegRow, made_by, order_tickets, position_tickets
 from executors.messages import AnySignal, OpenSignal
 from executors.queueing import means
-from executors.terminals.base import Order, Position, Terminal
+from executors.terminals.base import Order, Position, Terminal, TradeRequest
 
 LAG_MS = 1_000  # a fill may be missing from the terminal's positions for so long
 POLL_S = 0.02
 
 Expected = list[tuple[float, LegRow]]  # an open, and until when (monotonic ms) its position is waited for
+Levels = tuple[Decimal | int, ...]
+
+
+T = TypeVar("T", Position, Order)
 
 
 class Clock(Protocol):
@@ -32,6 +39,7 @@ class LaggingHoldings:
         self._clock = clock
         self._fills: Expected = []
         self._placed: Expected = []
+        self._changed: dict[int, tuple[float, Levels]] = {}  # ticket → until when, what an answer promised
 
     def filled(self, row: LegRow) -> None:
         now = self._clock.monotonic_ms()
@@ -40,6 +48,35 @@ class LaggingHoldings:
     def placed(self, row: LegRow) -> None:
         now = self._clock.monotonic_ms()
         self._placed = [*(item for item in self._placed if item[0] > now), (now + LAG_MS, row)]
+
+    def changed(self, request: TradeRequest) -> None:
+        """The broker has answered that a position or pending order has these levels now."""
+        now = self._clock.monotonic_ms()
+        self._changed = {ticket: item for ticket, item in self._changed.items() if item[0] > now}
+        self._changed[request.order or request.position] = (now + LAG_MS, _levels(request))
+
+    def is_behind(self, item: Position | Order) -> bool:
+        """Whether it is shown without the levels that an answer has promised a moment ago."""
+        until, levels = self._changed.get(item.ticket, (0.0, ()))
+        behind = until > self._clock.monotonic_ms() and levels != _levels(item)
+        if not behind:
+            self._changed.pop(item.ticket, None)
+        return behind
+
+    def position(self, ticket: int) -> Position | None:
+        """As it is now, its fresh levels among that. Raises TerminalError."""
+        return self._newest(ticket, lambda: self._terminal().positions())
+
+    def order(self, ticket: int) -> Order | None:
+        """As `position`, of an active order."""
+        return self._newest(ticket, lambda: self._terminal().orders())
+
+    def _newest(self, ticket: int, read: Callable[[], tuple[T, ...]]) -> T | None:
+        while True:
+            found = next((item for item in read() if item.ticket == ticket), None)
+            if found is None or not self.is_behind(found):
+                return found
+            self._clock.sleep(POLL_S)
 
     def meant_by(self, signal: AnySignal) -> Expected:
         """The fresh fills whose positions the signal means."""
@@ -94,3 +131,16 @@ def _tickets(signal: AnySignal) -> set[int]:
 
 def _shown(row: LegRow, held: tuple[Position, ...]) -> bool:
     return any(made_by(row, position) for position in held)
+
+
+def _levels(item: TradeRequest | Position | Order) -> Levels:
+    """Of a pending order also its entry and how long it stays."""
+    if isinstance(item, Position) or (isinstance(item, TradeRequest) and item.position):
+        return (item.sl, item.tp)
+    price, limit = (
+        (item.price, item.stoplimit)
+        if isinstance(item, TradeRequest)
+        else (item.price_open, item.price_stoplimit)
+    )
+    until = item.expiration_ms // 1000 if item.type_time >= TIME_SPECIFIED else 0
+    return (item.sl, item.tp, price, limit, item.type_time, until)

@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from executors.legs import LegRow, RequestRow
+from executors.levels import on_grid
 from executors.messages import Leg, OpenSignal, TerminalConfig
 from executors.orders import Outcome, comment_token
 from executors.retcodes import INVALID_FILL, POSITION_CLOSED
 from executors.symbols import to_broker
 from executors.terminals.base import ZERO, SymbolSpec, Tick, TradeRequest
-from executors.wishes import Change, on_grid
+from executors.wishes import MODIFY, SLTP, Change
 
 ACTION_DEAL, ACTION_PENDING = 1, 5
 BUY, SELL = 0, 1
@@ -26,6 +27,7 @@ EXEMODE_MARKET = 2  # market and exchange execution ignore the price
 FILLING_FOK_BIT, FILLING_IOC_BIT = 1, 2
 FOK, IOC, RETURN = 0, 1, 2
 REQUEST_FIELDS = tuple(field.name for field in fields(TradeRequest))
+WHOLE = {SLTP: {"sl", "tp"}, MODIFY: {"price", "stoplimit", "sl", "tp", "type_time", "expiration_ms"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) 
         return Step(to_broker(config, signal.symbol), kind, left, attempt, pending=signal.pending)
     by_target: dict[tuple[int, int, int], list[RequestRow]] = defaultdict(list)
     for item in row.requests:
-        by_target[_target(item.request)].append(item)
+        by_target[target_of(item.request)].append(item)
     tickets = row.plan.get("tickets", [])
     for index, (ticket, symbol, position_type, lots, *after) in enumerate(tickets):
         # lots that a ticket got later, after its first were asked for, have requests of their own
@@ -79,13 +81,13 @@ def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) 
         if attempt is not None and left > 0:
             return Step(symbol, SELL if position_type == BUY else BUY, left, attempt, ticket)
     for change in row.plan.get("changes", []):
-        attempt = _attempt(by_target.get(_target(change), []), config.max_attempts, position=1)
+        attempt = _attempt(by_target.get(target_of(change), []), config.max_attempts, position=1)
         if attempt is not None:
             return Step("", change.get("type", 0), ZERO, attempt, change.get("position", 0), change)
     return None
 
 
-def _target(request: dict[str, Any]) -> tuple[int, int, int]:
+def target_of(request: dict[str, Any]) -> tuple[int, int, int]:
     return request.get("position", 0), request.get("order", 0), request.get("position_by", 0)
 
 
@@ -108,10 +110,12 @@ def build_request(
 ) -> TradeRequest:
     """MetaTrader's request. The deviation widens with each attempt; `tick` is needed for instant execution.
 
-    `spec` is needed but for a change, whose wish is frozen whole.
+    `spec` is needed but for a change, which `levels.completed` has made whole.
     """
-    if step.change is not None or spec is None:
-        return _change(step.change or {}, magic)
+    if step.change is not None:
+        return _change(step.change, magic)
+    if spec is None:
+        raise ValueError(f"a request for {step.symbol} needs its specification")
     signal = row.leg.signal
     sl = tp = ZERO
     if isinstance(signal, OpenSignal):
@@ -154,7 +158,12 @@ def build_request(
 
 
 def _change(change: Change, magic: int) -> TradeRequest:
-    """MetaTrader ignores the magic of these actions; the journal and its tests count requests by it."""
+    """MetaTrader ignores the magic of these actions; the journal and its tests count requests by it.
+
+    What such a request leaves out would be removed.
+    """
+    if missing := WHOLE.get(change["action"], set()) - change.keys():
+        raise ValueError(f"a change is sent whole, and {', '.join(sorted(missing))} are not in it")
     asked: Change = {
         name: Decimal(value) if name in ("price", "stoplimit", "sl", "tp") else value
         for name, value in change.items()

@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from executors.admission import admit_open
+from executors.completion import REDUCING_ONLY, Completion
 from executors.errors import Code
 from executors.holdings import MARGIN_MODE_HEDGING
 from executors.legs import ZERO, LegRow, made_by, position_tickets
+from executors.levels import freeze_modify, raises_risk
 from executors.messages import (
     AnySignal,
     CancelSignal,
@@ -37,11 +39,9 @@ from executors.wishes import (
     freeze_cancel,
     freeze_close,
     freeze_close_by,
-    freeze_modify,
     orders_meant,
     placed_by,
     positions_meant,
-    raises_risk,
 )
 
 if TYPE_CHECKING:
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
 
 NOTHING_MEANT = "There is no position or pending order that it means. Look at what the terminal holds."
 NOTHING_LEFT = "Nothing of what that open made is left."
-REDUCING_ONLY = (
-    "The terminal only reduces now: it may not move a stop loss away from the price, or a pending order's"
-    " entry. Set it ACTIVE for that."
-)
 
 
 class Preparation:
@@ -61,6 +57,7 @@ class Preparation:
     def __init__(self, execution: "Execution") -> None:
         self._execution = execution
         self._bucket = RateBucket()
+        self.completion = Completion(execution, hedging=self._is_hedging, reducing=lambda: self._reducing)
         self._hedging: bool | None = None
         self._remainders = Remainders(execution)
         self._symbols: dict[int, str] = {}  # ticket of a position or pending order → canonical symbol
@@ -113,18 +110,6 @@ class Preparation:
             return Denial(Code.CLOCK_SKEW, execution.skewed)
         held = execution.hold or execution.breaker.reason
         return Denial(Code.HALTED, held) if held else None
-
-    def raises_risk_now(self, row: LegRow, change: Change) -> Denial | None:
-        """A change that was frozen before the terminal began to reduce, against what is there now."""
-        if not isinstance(row.leg.signal, ModifySignal) or not self._reducing:
-            return None
-        terminal = self._execution.terminal
-        positions = [item for item in terminal.positions() if item.ticket == change.get("position")]
-        orders = [item for item in terminal.orders() if item.ticket == change.get("order")]
-        if not positions and not orders:
-            return None  # it is gone: the broker says so
-        raising = raises_risk([change], positions, orders)
-        return Denial(Code.RAISES_RISK, REDUCING_ONLY) if raising else None
 
     @property
     def _reducing(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from django.conf import settings
 
-from executors.comparing import compare, is_change, lasting
+from executors.comparing import compare, is_change, lasting, wish_of
 from executors.crashpoints import reached
 from executors.errors import Code, TerminalError
 from executors.execution import Execution, new_row
@@ -234,9 +234,9 @@ class Resolution:
         return Sweep(identity, terminal.status().connected, now, orders, positions, history, deals)
 
     def _look_for(self, row: LegRow, request: RequestRow, sweep: Sweep, now: int, *, clean: bool) -> None:
-        change = is_change(request.request)
-        if change:
-            found = compare(request.request, sweep)
+        wish = wish_of(row, request) if is_change(request.request) else None
+        if wish is not None:
+            found = compare(wish, sweep)
         else:
             found = find(request.magic, request.lots, sweep, order_tickets=request.result.get("orders", ()))
         if found is not None:
@@ -259,7 +259,7 @@ class Resolution:
         elif request.outcome is Outcome.UNKNOWN:
             message = "Two clean looks at the terminal found nothing of it."
             lost = Found(Outcome.NOT_EXECUTED, message=message)
-            self._resolved(row, request, lasting(request.request, sweep) if change else lost)
+            self._resolved(row, request, lasting(wish, sweep) if wish is not None else lost)
         elif not request.result.get("absent"):
             self._not_shown(row, request)
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from executors.orders import Outcome
 from executors.terminals.base import ZERO, SendReply, TradeRequest
 
-ACTION_DEAL, ACTION_PENDING, ACTION_SLTP, ACTION_MODIFY = 1, 5, 6, 7  # TRADE_ACTION_*
+ACTION_DEAL, ACTION_PENDING, ACTION_SLTP, ACTION_MODIFY, ACTION_REMOVE = 1, 5, 6, 7, 8  # TRADE_ACTION_*
 FILLING_RETURN = 2  # ORDER_FILLING_RETURN
 REQUOTE, REJECT, CANCEL, PLACED, DONE, DONE_PARTIAL = 10004, 10006, 10007, 10008, 10009, 10010
 INVALID, NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, INVALID_FILL, CONNECTION = (
@@ -22,6 +22,7 @@ INVALID, NO_CHANGES, POSITION_CLOSED, PRICE_CHANGED, PRICE_OFF, INVALID_FILL, CO
     10030,
     10031,
 )
+ORDER_CHANGED, LOCKED = 10023, 10028
 
 # Definitely not executed. 10011 ERROR, 10012 TIMEOUT, 10031 CONNECTION and whatever is not here may have been.
 REFUSALS: dict[int, str] = {
@@ -64,6 +65,9 @@ REFUSALS: dict[int, str] = {
 
 # Refusals that may pass next time with a fresh price, a wider deviation, or another filling policy: masks have lied.
 RETRIABLE = frozenset({REQUOTE, PRICE_CHANGED, PRICE_OFF, INVALID_FILL})
+
+# What a change is about was filled, closed or changed just before, or another request for it is under way.
+LOST_RACES = frozenset({ORDER_CHANGED, LOCKED, POSITION_CLOSED})
 
 # order_send gave None and nothing went out: the client refused the arguments, the option that disables the Python API
 # is set, or there was no connection to the terminal before the call.
@@ -110,11 +114,14 @@ def judge(request: TradeRequest, reply: SendReply) -> Verdict:
         return Verdict(Outcome.DONE, "It was so already.")
     if code == INVALID and request.order:
         gone = f"Order {request.order} is not there (any more), or may not be changed so"
-        return Verdict(Outcome.REFUSED, f"{gone} (MetaTrader {code}: {result.comment}).")
+        # it may have become a position meanwhile, whose levels are then what is wished
+        again = request.action == ACTION_MODIFY
+        return Verdict(Outcome.REFUSED, f"{gone} (MetaTrader {code}: {result.comment}).", again)
     if code in REFUSALS:
-        return Verdict(
-            Outcome.REFUSED, f"{REFUSALS[code]} (MetaTrader {code}: {result.comment}).", code in RETRIABLE
-        )
+        # what was filled in part, or has become a position, is read anew before the next try
+        again = code == ORDER_CHANGED and request.action in (ACTION_MODIFY, ACTION_REMOVE)
+        message = f"{REFUSALS[code]} (MetaTrader {code}: {result.comment})."
+        return Verdict(Outcome.REFUSED, message, again or code in RETRIABLE)
     return Verdict(
         Outcome.UNKNOWN, f"MetaTrader answered {code} ({result.comment}), which says nothing for sure."
     )

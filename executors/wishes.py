@@ -1,8 +1,8 @@
 """Pure: which positions and pending orders a signal means at a terminal, and what it wishes of each, frozen as a plan.
 
 Precedes: the plan is kept in the journal before the first request; plans makes requests of it. Follows: preparing reads
-the terminal. A change is the part of a TradeRequest that says what is wished; comparing it with what is there later
-tells whether it came about.
+the terminal. A change is the part of a TradeRequest that says what is wished (of a modify: `levels`); comparing it with
+what is there later tells whether it came about.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,8 +27,6 @@ from executors.terminals.base import ZERO, Order, Position, SymbolSpec
 
 SLTP, MODIFY, REMOVE, CLOSE_BY = 6, 7, 8, 10
 BUY, SELL = 0, 1
-STOP_LIMITS = frozenset({6, 7})
-BUYING = frozenset({0, 2, 4, 6})
 PENDING_TYPES = range(2, 8)
 TIME_GTC, TIME_SPECIFIED = 0, 2
 MAY_CLOSE_BY = 64  # of SymbolSpec.order_mode
@@ -142,90 +140,11 @@ def freeze_close(
     return tickets, notes
 
 
-# --- modify and cancel ---
-
-
-def freeze_modify(
-    signal: ModifySignal, positions: Iterable[Position], orders: Iterable[Order], spec: Spec, now_ms: int
-) -> list[Change] | Denial:
-    changes: list[Change] = []
-    for held in positions:
-        found = spec(held.symbol)
-        changes.append(
-            {
-                "action": SLTP,
-                "symbol": held.symbol,
-                "position": held.ticket,
-                "sl": str(_level(signal.stop_loss, held.sl, found)),
-                "tp": str(_level(signal.take_profit, held.tp, found)),
-            }
-        )
-    for order in orders:
-        found = spec(order.symbol)
-        if signal.limit_price is not None and order.type not in STOP_LIMITS:
-            if signal.order_ticket is not None:
-                return Denial(
-                    Code.ORDER_TYPE_NOT_ALLOWED,
-                    f"Order {order.ticket} is no stop_limit order: leave limit_price out.",
-                )
-            limit = order.price_stoplimit
-        else:
-            limit = _level(signal.limit_price, order.price_stoplimit, found)
-        time_type, expiration_ms = order.type_time, _expiration_of(order)
-        if signal.expires_ms is not None:
-            if found is None:
-                return Denial(Code.SYMBOL_NOT_ALLOWED, f"The broker has no symbol {order.symbol}.")
-            kept = expiration(signal.expires_ms or None, found, now_ms)
-            if isinstance(kept, Denial):
-                return kept
-            time_type, expiration_ms = kept
-        changes.append(
-            {
-                "action": MODIFY,
-                "order": order.ticket,
-                "type": order.type,
-                "price": str(_level(signal.price, order.price_open, found)),
-                "stoplimit": str(limit),
-                "sl": str(_level(signal.stop_loss, order.sl, found)),
-                "tp": str(_level(signal.take_profit, order.tp, found)),
-                "type_time": time_type,
-                "expiration_ms": expiration_ms,
-            }
-        )
-    return changes
+# --- pending orders ---
 
 
 def freeze_cancel(orders: Iterable[Order]) -> list[Change]:
     return [{"action": REMOVE, "order": item.ticket, "type": item.type} for item in orders]
-
-
-def raises_risk(
-    changes: Iterable[Change], positions: Iterable[Position], orders: Iterable[Order]
-) -> Change | None:
-    """The first change that a terminal which only reduces must not make: a stop loss further away or removed, or
-    another entry for a pending order."""
-    held = {item.ticket: item for item in positions}
-    pending = {item.ticket: item for item in orders}
-    for change in changes:
-        sl = Decimal(change.get("sl", "0"))
-        if change["action"] == SLTP:
-            position = held[change["position"]]
-            if _further(sl, position.sl, buying=position.type == BUY):
-                return change
-        elif change["action"] == MODIFY:
-            order = pending[change["order"]]
-            moved = (Decimal(change["price"]), Decimal(change["stoplimit"]), change["expiration_ms"])
-            if moved != (order.price_open, order.price_stoplimit, _expiration_of(order)):
-                return change
-            if _further(sl, order.sl, buying=order.type in BUYING):
-                return change
-    return None
-
-
-def _further(wished: Decimal, now: Decimal, *, buying: bool) -> bool:
-    if not now:
-        return False
-    return not wished or (wished < now if buying else wished > now)
 
 
 def expiration(expires_ms: int | None, spec: SymbolSpec, now_ms: int) -> tuple[int, int] | Denial:
@@ -290,21 +209,3 @@ def freeze_close_by(
             if not left[ticket]:
                 queue.pop(0)
     return changes
-
-
-# --- prices ---
-
-
-def on_grid(price: Decimal, spec: SymbolSpec | None) -> Decimal:
-    """With no more digits than the broker takes."""
-    if spec is None or -int(price.as_tuple().exponent) <= spec.digits:
-        return price
-    return price.quantize(Decimal(1).scaleb(-spec.digits))
-
-
-def _expiration_of(order: Order) -> int:
-    return order.expiration_ms if order.type_time >= TIME_SPECIFIED else 0
-
-
-def _level(wished: Decimal | None, now: Decimal, spec: SymbolSpec | None) -> Decimal:
-    return now if wished is None else on_grid(wished, spec)

@@ -26,6 +26,7 @@ PURE = {
     "executors.graces",
     "executors.holdings",
     "executors.legs",
+    "executors.levels",
     "executors.messages",
     "executors.signals",
     "executors.orders",

@@ -27,11 +27,8 @@ from executors.wishes import (
     expiration,
     freeze_close,
     freeze_close_by,
-    freeze_modify,
-    on_grid,
     orders_meant,
     positions_meant,
-    raises_risk,
 )
 from tests.simulated import SimClock, make, make_config, make_leg, make_open, make_spec
 
@@ -217,70 +214,7 @@ def test_a_fraction_is_on_the_step_and_never_more_than_meant(
     assert lots * fraction - Decimal(step) < Decimal(asked) <= lots * fraction
 
 
-# --- modify ---
-
-
-def modified(signal: ModifySignal, *held: Position, orders: tuple[Order, ...] = (), **spec: Any) -> Any:
-    return freeze_modify(signal, held, orders, spec_of(**spec), NOW)
-
-
-def test_what_is_absent_stays_and_zero_removes() -> None:
-    signal = a(ModifySignal, "modify", all=True, take_profit=0)
-    (change,) = modified(signal, position(1, sl="1.05"))
-    assert change == {"action": 6, "symbol": "EURUSD", "position": 1, "sl": "1.05", "tp": "0"}
-    (change,) = modified(
-        a(ModifySignal, "modify", symbol="EURUSD", stop_loss="1.01234567"), position(1), digits=4
-    )
-    assert change["sl"] == "1.0123"
-
-
-def test_a_pending_orders_change_is_whole() -> None:
-    signal = a(
-        ModifySignal, "modify", order_ticket=11, price="1.08", stop_loss="1.07", expires_ms=NOW + 60_900
-    )
-    (change,) = modified(signal, orders=(order(11),))
-    assert change == {
-        "action": 7, "order": 11, "type": 2, "price": "1.08", "stoplimit": "0", "sl": "1.07", "tp": "0",
-        "type_time": 2, "expiration_ms": NOW + 60_000,
-    }  # fmt: skip
-    until = order(11, type_time=2, expiration_ms=NOW + 5_000)
-    (kept,) = modified(a(ModifySignal, "modify", order_ticket=11, price="1.08"), orders=(until,))
-    assert (kept["type_time"], kept["expiration_ms"]) == (2, NOW + 5_000)
-    (removed,) = modified(a(ModifySignal, "modify", order_ticket=11, expires_ms=0), orders=(until,))
-    assert (removed["type_time"], removed["expiration_ms"]) == (0, 0)
-
-
-def test_a_limit_price_belongs_to_stop_limits() -> None:
-    signal = a(ModifySignal, "modify", order_ticket=11, limit_price="1.08")
-    denied = modified(signal, orders=(order(11),))
-    assert isinstance(denied, Denial)
-    (change,) = modified(signal, orders=(order(11, kind=6),))
-    assert change["stoplimit"] == "1.08"
-    (skipped,) = modified(a(ModifySignal, "modify", symbol="EURUSD", limit_price="1.08"), orders=(order(11),))
-    assert skipped["stoplimit"] == "0"
-
-
-@pytest.mark.parametrize(
-    ("now", "wished", "kind", "raised"),
-    [
-        ("0", "1.05", 0, False),
-        ("1.05", "1.06", 0, False),
-        ("1.05", "1.05", 0, False),
-        ("1.05", "1.04", 0, True),
-        ("1.05", "0", 0, True),
-        ("1.15", "1.14", 1, False),
-        ("1.15", "1.16", 1, True),
-        ("1.15", "0", 1, True),
-    ],
-)
-def test_a_stop_loss_further_away_raises_the_risk(now: str, wished: str, kind: int, *, raised: bool) -> None:
-    held = (position(1, sl=now, kind=kind),)
-    change = {"action": 6, "symbol": "EURUSD", "position": 1, "sl": wished, "tp": "5"}
-    assert bool(raises_risk([change], held, ())) is raised
-    pending = (order(11, kind=2 + kind, sl=Decimal(now)),)
-    change = {"action": 7, "order": 11, "price": "1.09", "stoplimit": "0", "sl": wished, "expiration_ms": 0}
-    assert bool(raises_risk([change], (), pending)) is raised
-    assert raises_risk([change | {"price": "1.08"}], (), pending) is not None
+# --- expiration ---
 
 
 @pytest.mark.parametrize(
@@ -348,10 +282,3 @@ def test_two_by_ticket_must_be_opposite_and_there() -> None:
         assert isinstance(denied, Denial)
         assert denied.code is Code.NO_TARGET
     assert netted(position(1), hedging=False).code is Code.NETTING_ACCOUNT
-
-
-def test_prices_are_cut_to_the_brokers_digits_only_when_they_have_more() -> None:
-    spec = make_spec("EURUSD", digits=3)
-    assert str(on_grid(Decimal("1.1"), spec)) == "1.1"
-    assert str(on_grid(Decimal("1.10051"), spec)) == "1.101"
-    assert str(on_grid(Decimal("1.10051"), None)) == "1.10051"

@@ -1,0 +1,73 @@
+"""What a planned change becomes right before it is sent: whole, with what it does not name as the terminal has it now.
+
+Precedes: execution writes the INTENT of what comes out. Follows: the plan. Works on an Execution, in the same thread; reads
+the terminal, sends nothing. A pending order that was filled meanwhile passes its levels on to its position.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from executors.errors import Code
+from executors.legs import LegRow
+from executors.levels import completed, has_become, of_its_position, raises_risk
+from executors.sizing import Denial
+from executors.terminals.base import Order, Position
+from executors.wishes import MODIFY, SLTP, Change
+
+if TYPE_CHECKING:
+    from executors.execution import Execution
+
+REDUCING_ONLY = (
+    "The terminal only reduces now: it may not move a stop loss away from the price, or a pending order's"
+    " entry. Set it ACTIVE for that."
+)
+
+
+class Completion:
+    """Of one Execution. `hedging`, `reducing`: of its account, and by its mode or clock."""
+
+    def __init__(
+        self, execution: "Execution", *, hedging: Callable[[], bool], reducing: Callable[[], bool]
+    ) -> None:
+        self._execution = execution
+        self._hedging = hedging
+        self._reducing = reducing
+
+    def of(self, row: LegRow, change: Change) -> Change | Denial | None:
+        """None: the plan has changed, and says what to do instead. Raises TerminalError."""
+        holdings = self._execution.holdings
+        target: Position | Order | None
+        if change["action"] == SLTP:
+            target = holdings.position(change["position"])
+            if target is None:
+                return Denial(Code.NO_TARGET, f"Position {change['position']} is not there any more.")
+            raising = raises_risk([change], [target], ())
+        elif change["action"] == MODIFY:
+            target = holdings.order(change["order"])
+            if target is None:
+                return self._passed_on(row, change)
+            raising = raises_risk([change], (), [target])
+        else:
+            return change
+        if raising is not None and self._reducing():
+            return Denial(Code.RAISES_RISK, REDUCING_ONLY)
+        return completed(change, target)
+
+    def _passed_on(self, row: LegRow, change: Change) -> Denial | None:
+        """A pending order that is gone may have been filled: its levels are wished of the position that it became."""
+        held = self._execution.terminal.positions()
+        hedging = self._hedging()
+        became = next((item for item in held if has_become(change, item, hedging=hedging)), None)
+        instead = of_its_position(change, became) if became is not None else None
+        if instead is None:
+            return Denial(
+                Code.NO_TARGET,
+                f"Order {change['order']} is not pending any more: it was filled, or has ended.",
+            )
+        planned = row.plan["changes"]
+        if any(item.get("position") == instead["position"] for item in planned):
+            changes = [item for item in planned if item != change]
+        else:
+            changes = [instead if item == change else item for item in planned]
+        row.plan, row.plan_kept = row.plan | {"changes": changes}, False
+        return None
