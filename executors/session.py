@@ -20,8 +20,12 @@ from tradedist.clock import monotonic_ms, now_ms
 logger = logging.getLogger(__name__)
 
 RECONNECT_S = 5.0
-QUICK_S = (0.0, 0.5, 1.0, 1.5, 2.0)  # a bridge or broker that restarts is back within a moment
-TRIES_BEFORE_ALARM = 3  # of the slow ones
+QUICK_S = (
+    1.0,
+    2.0,
+    2.0,
+)  # after the first failed tries: a bridge or broker that restarts is back within a moment
+TRIES_BEFORE_ALARM = 3
 SYNC_AFTER_MS = 80  # after an order: a fan-out to a hundred terminals is over by then, on the same processors
 BURST_SYNC_MS = 200  # between two reads because of orders: a read costs as much as an order
 
@@ -66,7 +70,7 @@ class Session:
             return False
         if stranger := identity.stranger(self.config.login, self.config.server):
             self._terminal.disconnect()
-            self._failed("FAILED", RECONNECT_S, stranger, TRIES_BEFORE_ALARM, AlertCode.WRONG_ACCOUNT)
+            self._failed("FAILED", RECONNECT_S, stranger, AlertCode.WRONG_ACCOUNT)
             return False
         self.ready = True
         self._tries, self._trouble = 0, ""
@@ -77,21 +81,23 @@ class Session:
 
     def lost(self, error: TerminalError) -> None:
         """The terminal does not answer: orders wait or expire until it does."""
-        self.ready = False
+        noticed, self.ready = self.ready, False
+        if noticed:  # no try yet: the first one follows at once
+            self.due_connect_ms = monotonic_ms()
+            self._trouble = str(error)
+            self.status("DISCONNECTED", self._trouble)
+            return
         pause_s = QUICK_S[self._tries] if self._tries < len(QUICK_S) else RECONNECT_S
-        alarm_at = len(QUICK_S) + TRIES_BEFORE_ALARM
-        self._failed("DISCONNECTED", pause_s, str(error), alarm_at, AlertCode.TERMINAL_DISCONNECTED)
+        self._failed("DISCONNECTED", pause_s, str(error), AlertCode.TERMINAL_DISCONNECTED)
 
-    def _failed(
-        self, status: InstanceStatus, pause_s: float, why: str, alarm_at: int, code: AlertCode
-    ) -> None:
+    def _failed(self, status: InstanceStatus, pause_s: float, why: str, code: AlertCode) -> None:
         """Another try that brought nothing. What is shown says so until one does."""
         self._tries += 1
         self.due_connect_ms = monotonic_ms() + pause_s * 1000
-        alarmed = f"not connected after {alarm_at} tries, nothing is traded here: {why}"
-        self._trouble = why if self._tries < alarm_at else alarmed
+        alarmed = f"not connected after {TRIES_BEFORE_ALARM} tries, nothing is traded here: {why}"
+        self._trouble = why if self._tries < TRIES_BEFORE_ALARM else alarmed
         self.status(status, self._trouble)
-        if self._tries == alarm_at:
+        if self._tries == TRIES_BEFORE_ALARM:
             self._alerts.raise_(code, self.config.terminal_id, alarmed)
 
     def close(self) -> None:

@@ -179,7 +179,7 @@ def running_executor(
     settings.INITIALIZE_LIMIT_S = 1
     settings.ACCOUNT_SYNC_MS = 50
     settings.OWN_DRAIN_MS = 200
-    monkeypatch.setattr(session_module, "QUICK_S", (0.0, 0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(session_module, "QUICK_S", (0.1, 0.1, 0.1))
     monkeypatch.setattr(session_module, "RECONNECT_S", 0.1)
     monkeypatch.setattr(executor_module, "LOOK_MS", 50)
     broker.oracle.clear_faults()

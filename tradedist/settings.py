@@ -75,7 +75,7 @@ SPOOL_ORDERS = envint(
 OUTBOX_DRAIN_MS = envint("OUTBOX_DRAIN_MS", 250, low=10)  # the supervisor's drain of all terminals
 OWN_DRAIN_MS = envint("OWN_DRAIN_MS", 5_000, low=10)  # each executor's own drain
 ACCOUNT_SYNC_MS = envint("ACCOUNT_SYNC_MS", 500, low=10)
-CONFIG_POLL_MS = envint("CONFIG_POLL_MS", 500, low=10)
+CONFIG_POLL_MS = envint("CONFIG_POLL_MS", 400, low=10)
 SWEEP_GAP_MS = envint("SWEEP_GAP_MS", 5_000, low=1)  # between two clean sweeps
 SWEEP_SETTLE_MS = envint("SWEEP_SETTLE_MS", 15_000, low=1)  # after the terminal answers again
 BREAKER_UNKNOWN = envint("BREAKER_UNKNOWN", 3)  # orders of unknown outcome at once that hold opens; 0 = off

@@ -136,9 +136,10 @@ class Book:
                     entry[2] = round(entry[2] + amount, 2)
 
     def last_balance(self, login: int) -> list[Any]:
-        return [entry for _, entries in self.transactions for entry in entries if entry[:2] == ["b", login]][
-            -1
+        balances: list[list[Any]] = [
+            entry for _, entries in self.transactions for entry in entries if entry[:2] == ["b", login]
         ]
+        return balances[-1]
 
 
 def profit(login: int, by: float, **wanted: Any) -> Callable[[Book], None]:
