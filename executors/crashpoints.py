@@ -30,6 +30,9 @@ POINTS = (
     "after-result",
     # the executor: an end without a request
     "after-denial",
+    # the executor: an operator settles an order by hand
+    "before-settle",
+    "after-settle",
     # the executor: publishing
     "before-publish",
     "after-publish",

@@ -7,6 +7,7 @@ state Redis, the link reads it with the configuration. Works on an Execution, in
 import logging
 from collections.abc import Callable, Iterable
 
+from executors.crashpoints import reached
 from executors.errors import Code
 from executors.execution import Execution, new_row
 from executors.legs import LegRow
@@ -78,10 +79,12 @@ class Settling:
                 self._contradict(row, wish)
             return refusal
         logger.warning("settled by hand by %s", wish.by, extra={"order_id": row.order_id})
+        reached("before-settle")
         with execution.journal.together():
             for request in apply(row, wish):
                 execution.journal.record(row, request=request)
             execution.move(row, S.MANUAL, self._trace(row), code=Code.SETTLED_BY_HAND, message=wish.sentence)
+        reached("after-settle")
         self._resolution.recount()
         return ""
 

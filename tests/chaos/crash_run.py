@@ -1,17 +1,23 @@
-"""One run of the crash tests: an order, or two, with a crash armed; over when all of it has healed."""
+"""One run of the crash tests: a wish with a crash armed; over when all of it has healed."""
 
 import random
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from executors.orders import SETTLED
+from executors.messages import ExecutionReport
+from executors.orders import SETTLED, OrderState, order_id
+from executors.settlement import Settlement
+from executors.terminals.paper.oracle import Oracle
+from tests.chaos.crash_verbs import PUSHED, REST, SYMBOL, Scene, verb_of
 from tests.stack import Stack
 from tradedist import keys
+from tradedist.clock import now_ms
 
 HEAL_S = 40.0
 TTL_MS = 30_000  # a busy machine takes its time to bring the web process back
@@ -36,6 +42,7 @@ class Result:
     stack: Stack
     point: str
     seed: int
+    verb: str
     reached: bool = False  # the process died there
     settled_s: float = 0.0  # from the first send until every order was settled; 0: not within HEAL_S
     accepted: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -45,26 +52,63 @@ class Run:
     """Call it once. Everything that it chooses follows from point and seed, and which of `terminals` it is given."""
 
     def __init__(self, stack: Stack, point: str, seed: int, terminals: tuple[str, ...]) -> None:
-        self.result = Result(stack, point, seed)
         self._random = random.Random(f"{point} {seed}")
         self._stack, self._point = stack, point
         self._terminal = self._random.choice(terminals)
+        verb = verb_of(point, seed, self._terminal)
+        lots = 0.001 if point == "after-denial" else None
+        self._scene = Scene(verb, self._terminal, lots, self._random)
+        self.result = Result(stack, point, seed, verb)
         self.http = httpx.Client(
             base_url=stack.base_url, headers={"Authorization": f"Bearer {stack.token('trader')}"}, timeout=3
         )
 
     def __call__(self) -> None:
-        closes = self._point not in (*AFTER_A_CRASH, "after-denial") and self._random.random() < 0.3
-        if closes:
-            self._send(self._open())
+        scene = self._scene
+        for body in scene.before:
+            self._send(body)
+        self._until(self._at_rest)
+        settled = self._settlement() if scene.verb == "settle" else None
+        wish = scene.wish()
         armed = self._arm()
         began = time.monotonic()
         try:
-            self._send(self._close() if closes else self._open())
+            if wish is not None:
+                self._send(wish)
+            elif settled is not None:
+                with self._stack.state() as client:
+                    client.hset(keys.settlements(self._terminal), settled.order_id, settled.model_dump_json())
+            else:
+                self._push()
             self._heal(armed, began)
         finally:
             for path in armed:
                 path.unlink(missing_ok=True)
+        with Oracle(f"tcp://127.0.0.1:{self._stack.port + 3}") as broker:
+            problem = scene.judge(wish, broker)
+        self._end_what_waits()
+        assert not problem, problem
+
+    def _settlement(self) -> Settlement:
+        (body,) = self._scene.before
+        report = self._scene.reports[body["signal_id"]]
+        return Settlement(
+            settlement_id=str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
+            order_id=report.order_id,
+            terminal_id=self._terminal,
+            truth="given_up",
+            evidence="the crash tests",
+            reason="the crash tests",
+            by="admin",
+            report_seq=report.report_seq,
+            asked_ms=now_ms(),
+        )
+
+    def _push(self) -> None:
+        """The price goes to where pending orders wait, and back."""
+        with Oracle(f"tcp://127.0.0.1:{self._stack.port + 3}") as broker:
+            for bid, ask in (PUSHED, REST):
+                broker.push(SYMBOL, bid, ask)
 
     def _arm(self) -> list[Path]:
         """The files that name the points, one for each process that is to die. They go away with it."""
@@ -75,7 +119,7 @@ class Run:
         elif self._point in SUPERVISOR:
             first = "leg-heard" if self._point == "before-hand-over" else "after-intent"
             wanted = {base.with_name(f"{base.name}.terminals"): [self._point], executor: [first]}
-        elif self._point in AFTER_A_CRASH:
+        elif self._point in AFTER_A_CRASH and self._scene.verb != "filled":
             wanted = {executor: [self._random.choice(["after-intent", "after-send"]), self._point]}
         else:
             wanted = {executor: [self._point]}
@@ -85,25 +129,6 @@ class Run:
             fresh.write_text("\n".join(lines))
             fresh.replace(path)
         return list(wanted)
-
-    def _open(self) -> dict[str, Any]:
-        return {
-            "signal_id": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
-            "action": "open",
-            "symbol": self._random.choice(["EURUSD", "USDJPY"]),
-            "side": self._random.choice(["buy", "sell"]),
-            "order_type": "market",
-            "lots": 0.001 if self._point == "after-denial" else self._random.choice([0.1, 0.2, 0.3]),
-            "targets": {"terminals": [self._terminal]},
-        }
-
-    def _close(self) -> dict[str, Any]:
-        wish: dict[str, Any] = {"all": True} if self._random.random() < 0.5 else {"symbol": "EURUSD"}
-        return {
-            "signal_id": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
-            "action": "close",
-            "targets": {"terminals": [self._terminal]},
-        } | wish
 
     def _send(self, body: dict[str, Any]) -> None:
         """As a client does: again with the same id until there is an answer, or it is too old."""
@@ -123,22 +148,41 @@ class Run:
         raise AssertionError(f"not accepted within {TTL_MS} ms: {body}")
 
     def _heal(self, armed: list[Path], began: float) -> None:
-        """Waits until every accepted order is settled and the crash has happened, or will not."""
-        order_ids = [
-            order["order_id"] for answer in self.result.accepted.values() for order in answer["orders"]
-        ]
-        until = time.monotonic() + HEAL_S
+        """Waits until every accepted order is at rest and the crash has happened, or will not."""
+
+        def healed() -> bool:
+            waits = any(path.exists() for path in armed)
+            if not self._at_rest():
+                return False
+            self.result.settled_s = self.result.settled_s or time.monotonic() - began
+            self.result.reached = not waits
+            return not waits or time.monotonic() - began - self.result.settled_s > UNREACHED_S
+
+        self._until(healed)
+
+    def _end_what_waits(self) -> None:
+        if any(report.state not in SETTLED for report in self._scene.reports.values()):
+            if self._scene.verb in ("pending", "filled"):
+                self._push()
+            else:
+                self._send(self._scene.leftover())
+        self._until(lambda: self._at_rest(SETTLED))
+
+    def _at_rest(self, states: frozenset[OrderState] = SETTLED | {OrderState.PLACED}) -> bool:
+        """Whether every accepted order is in one of the states; and no settlement is unanswered."""
         with self._stack.state() as client:
-            while time.monotonic() < until:
-                pipe = client.pipeline(transaction=False)
-                for order_id in order_ids:
-                    pipe.hget(keys.order(order_id), "state")
-                states = pipe.execute()
-                waits = any(path.exists() for path in armed)
-                if all(state in SETTLED for state in states):
-                    self.result.settled_s = self.result.settled_s or time.monotonic() - began
-                    self.result.reached = not waits
-                    if not waits or time.monotonic() - began - self.result.settled_s > UNREACHED_S:
-                        return
-                time.sleep(0.05)
-        raise AssertionError(f"not settled within {HEAL_S} s: {dict(zip(order_ids, states, strict=True))}")
+            for signal_id in self.result.accepted:
+                text = client.hget(keys.order(order_id(signal_id, self._terminal)), "report")
+                if text is None:
+                    return False
+                self._scene.reports[signal_id] = ExecutionReport.model_validate_json(text)
+            asked = client.hlen(keys.settlements(self._terminal))
+        return not asked and all(report.state in states for report in self._scene.reports.values())
+
+    def _until(self, met: Callable[[], bool]) -> None:
+        until = time.monotonic() + HEAL_S
+        while not met():
+            if time.monotonic() > until:
+                told = {report.order_id: report.state.value for report in self._scene.reports.values()}
+                raise AssertionError(f"{self._scene.verb}: not at rest within {HEAL_S} s: {told}")
+            time.sleep(0.05)

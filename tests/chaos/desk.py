@@ -25,6 +25,9 @@ MORE = (
     Account("vienna-9", 1_000_009, "net"),
     Account("oslo-10", 1_000_010, "desk"),
 )
+PERSONALITIES = {"london-1": "ecn", "tokyo-2": "classic", "zurich-3": "micro"} | {
+    account.terminal_id: account.personality for account in MORE
+}
 LOGINS = DEMO | {account.terminal_id: account.login for account in MORE}
 TERMINALS = tuple(LOGINS)
 

@@ -27,8 +27,11 @@ import redis
 from bench.figures import percentile
 from executors.crashpoints import POINTS
 from executors.orders import OrderState
+from executors.terminals.paper.link import LinkError
+from executors.terminals.paper.oracle import Operator
 from tests.chaos import desk
 from tests.chaos.crash_run import SUPERVISOR, WEB, Result, Run
+from tests.chaos.crash_verbs import REST, SYMBOL
 from tests.chaos.ledger import Claims, compare
 from tests.stack import Stack, wait_until
 
@@ -79,12 +82,9 @@ class Lane(threading.Thread):
             try:
                 with contextlib.closing(one.http):
                     one()
-            except (
-                AssertionError,
-                httpx.HTTPError,
-                redis.RedisError,
-            ) as error:
-                self.failures.append((point, f"seed {seed}: {type(error).__name__}: {error}"))
+            except (AssertionError, httpx.HTTPError, redis.RedisError, LinkError) as error:
+                text = f"seed {seed}, {one.result.verb}: {type(error).__name__}: {error}"
+                self.failures.append((point, text))
             self.results.append(one.result)
 
     def _steady(self, point: str) -> None:
@@ -123,6 +123,8 @@ def platform() -> Iterator[Stack]:
         stack.start()
         try:
             desk.furnish(stack)
+            with Operator(f"tcp://127.0.0.1:{stack.port + 3}") as broker:
+                broker.push(SYMBOL, *REST)
             stack.token("trader")
             yield stack
         finally:
@@ -205,10 +207,11 @@ def test_a_crash_there_neither_doubles_nor_loses(outcome: Outcome, point: str) -
         for order in answer["orders"]
         if order["order_id"] in outcome.orders
     )
+    missed = Counter(result.verb for result in results if not result.reached)
     times = [result.settled_s for result in ours] or [0.0]
     print(
         f"\n{point}: reached {reached} of {len(results)}, settled after p50 {percentile(times, 0.5):.1f} s,"
-        f" max {max(times):.1f} s, {dict(states)}"
+        f" max {max(times):.1f} s, {dict(states)}, unreached {dict(missed)}"
     )
     assert outcome.failures.get(point, []) == []
     signals = {signal_id for result in results for signal_id in result.accepted}
@@ -218,10 +221,12 @@ def test_a_crash_there_neither_doubles_nor_loses(outcome: Outcome, point: str) -
 
 def test_nothing_is_wrong_that_belongs_to_no_point(outcome: Outcome) -> None:
     unknown = outcome.unknown_s or [0.0]
+    verbs = Counter(result.verb for results in outcome.results.values() for result in results)
     print(
         f"\n{sum(map(len, outcome.results.values()))} runs in {outcome.took_s:.0f} s,"
         f" {sum(result.reached for results in outcome.results.values() for result in results)} crashes;"
         f" {len(outcome.orders)} orders, {dict(Counter(state.value for state in outcome.orders.values()))};"
+        f" wishes {dict(verbs)};"
         f" {len(outcome.unknown_s)} UNKNOWN resolved after p50 {percentile(unknown, 0.5):.1f} s, max {max(unknown):.1f} s;"
         f" doubled {_count(outcome, 'doubled', 'magic')}, lost {_count(outcome, 'lost')}, violations {len(outcome.found)};"
         f" load {os.getloadavg()[0]:.1f}"
