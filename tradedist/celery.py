@@ -14,9 +14,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradedist.settings")
 from django.conf import settings
 
 from tradedist import keys
+from tradedist.nodes import read_nodes
 
-app = Celery("tradedist", broker=settings.REDIS_STATE_URL, set_as_current=True)
+broker, nodes = read_nodes(settings.REDIS_STATE_URL)
+app = Celery("tradedist", broker=broker, set_as_current=True)
 app.conf.update(
+    broker_transport="tradedist.celery_transport:Transport" if nodes else None,
     imports=["executors.tasks"],
     task_serializer="json",
     accept_content=["json"],
@@ -39,6 +42,7 @@ app.conf.update(
     broker_connection_max_retries=None,
     broker_channel_error_retry=True,
     broker_transport_options={
+        "nodes": nodes,
         "socket_timeout": 1,  # of each command: what a worker had to say when its broker froze is several
         "socket_connect_timeout": 0.5,
         "socket_keepalive": True,

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tradedist.nodes import read_nodes
+
 T = TypeVar("T")
 
 TRUE = {"1", "true", "yes", "on"}
@@ -38,6 +40,16 @@ def envint(name: str, default: int, *, low: int = 0, high: int = 2**31 - 1) -> i
     if not low <= value <= high:
         raise SettingError(f"{name} must be from {low} to {high}, not {value}.")
     return value
+
+
+def envredis(name: str) -> str:
+    """A Redis URL that may name several servers; "" when there is none."""
+    url = envstr(name)
+    try:
+        read_nodes(url)
+    except ValueError as error:
+        raise SettingError(f"{name}: {error}") from None
+    return url
 
 
 def envbool(name: str, default: bool) -> bool:

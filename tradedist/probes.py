@@ -14,6 +14,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tradedist import settings
+from tradedist.nodes import read_nodes
+from tradedist.primary import connects
 
 LIMIT_S = 3.0
 FLOWER_USER = "admin"
@@ -29,7 +31,11 @@ def always() -> str:
 def valkey(url: str) -> Probe:
     def probe() -> str:
         client = redis.Redis.from_url(
-            url, socket_timeout=LIMIT_S, socket_connect_timeout=LIMIT_S, retry=Retry(NoBackoff(), 0)
+            read_nodes(url)[0],
+            **connects(url),
+            socket_timeout=LIMIT_S,
+            socket_connect_timeout=LIMIT_S,
+            retry=Retry(NoBackoff(), 0),
         )
         try:
             with client:

@@ -14,6 +14,9 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tradedist.nodes import read_nodes
+from tradedist.primary import connects
+
 TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 0.5
 CONNECTIONS = 32  # of one asynchronous client; more of them only switch more (measured: 16 to 32 are fastest)
@@ -66,7 +69,8 @@ async def close_loop_clients() -> None:
 
 def _client(url: str) -> "redis.Redis":
     client: redis.Redis = redis.Redis.from_url(
-        url,
+        read_nodes(url)[0],
+        **connects(url),
         decode_responses=True,
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -78,7 +82,8 @@ def _client(url: str) -> "redis.Redis":
 def _async_client(url: str) -> "redis.asyncio.Redis":
     """Its connections are made as they are needed; who finds all of them busy waits for one."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
+        read_nodes(url)[0],
+        **connects(url, asynchronous=True),
         max_connections=CONNECTIONS,
         timeout=WAIT_S,
         decode_responses=True,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import dj_database_url
 
-from tradedist.env import envbool, envchoice, envint, envlist, envsecret, envstr
+from tradedist.env import envbool, envchoice, envint, envlist, envredis, envsecret, envstr
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(envstr("DATA_DIR", str(BASE_DIR / "data"))).resolve()
@@ -42,8 +42,8 @@ METRICS_TOKEN = envstr("METRICS_TOKEN")
 # --- Redis ---
 EMBEDDED_STATE = not envstr("REDIS_STATE_URL")
 EMBEDDED_TICKS = not envstr("REDIS_TICKS_URL")
-REDIS_STATE_URL = envstr("REDIS_STATE_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{STATE_PORT}/0"
-REDIS_TICKS_URL = envstr("REDIS_TICKS_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{TICKS_PORT}/0"
+REDIS_STATE_URL = envredis("REDIS_STATE_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{STATE_PORT}/0"
+REDIS_TICKS_URL = envredis("REDIS_TICKS_URL") or f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{TICKS_PORT}/0"
 TICKS_MAXMEMORY_MB = envint("TICKS_MAXMEMORY_MB", 256, low=16)
 STATE_MAXMEMORY_MB = envint("STATE_MAXMEMORY_MB", 1024, low=16)
 

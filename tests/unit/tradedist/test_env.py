@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tradedist.env import SettingError, envbool, envchoice, envint, envlist, envsecret, envstr
+from tradedist.env import SettingError, envbool, envchoice, envint, envlist, envredis, envsecret, envstr
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,16 @@ def test_defaults_hold_when_nothing_is_set(tmp_path: Path) -> None:
 def test_words_for_yes_and_no(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
     monkeypatch.setenv("THING", text)
     assert envbool("THING", not value) is value
+
+
+def test_a_redis_url_names_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert envredis("THING") == ""
+    monkeypatch.setenv("THING", "redis://:secret@one:7000,two/0")
+    assert envredis("THING") == "redis://:secret@one:7000,two/0"
+    monkeypatch.setenv("THING", "redis://:secret@one:7000;two/0")
+    with pytest.raises(SettingError, match=r"THING: .* Write host:port") as refusal:
+        envredis("THING")
+    assert "secret" not in str(refusal.value)
 
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,150 @@
+"""Connections to whichever of several Redis servers is the primary now, and away from one that is it no more.
+
+Precedes: the clients in `redis` and Celery's transport. Follows: a URL that may name several servers. Each new connection
+asks them for their role, the last primary first: faster after a failover than a Sentinel's word, which comes a second or
+two later. With one server (a name or address that moves) only its READONLY is heeded: connecting resolves the name anew.
+"""
+
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.exceptions import ReadOnlyError, ResponseError
+
+from tradedist.nodes import Node, read_nodes
+
+NODE_TIMEOUT_S = (
+    0.5  # to connect to one of several: a host that is gone must not hold up the way to the others
+)
+NOT_ENOUGH = "NOREPLICAS"  # a primary that its replicas have left, maybe for a new one
+
+_last_primary: dict[tuple[Node, ...], Node] = {}  # of this process
+
+
+def connects(url: str, *, asynchronous: bool = False) -> dict[str, Any]:
+    """What `from_url` needs beside the URL of `read_nodes`."""
+    _, nodes = read_nodes(url)
+    if not nodes:
+        return {}
+    secure = urlsplit(url).scheme == "rediss"
+    if asynchronous:
+        kind: Any = AsyncPrimaryConnectionTLS if secure else AsyncPrimaryConnection
+    else:
+        kind = PrimaryConnectionTLS if secure else PrimaryConnection
+    return {"connection_class": kind, "nodes": nodes}
+
+
+def _in_turn(nodes: tuple[Node, ...]) -> list[Node]:
+    last = _last_primary.get(nodes)
+    return sorted(nodes, key=lambda node: node != last)
+
+
+def _leave(nodes: tuple[Node, ...], node: Node) -> None:
+    if _last_primary.get(nodes) == node:
+        del _last_primary[nodes]
+
+
+def _check_role(role: Any, nodes: tuple[Node, ...], node: Node) -> None:
+    name = role[0].decode() if isinstance(role[0], bytes) else role[0]
+    if name != "master":
+        raise redis.ConnectionError(f"{node[0]}:{node[1]} is no primary ({name}).")
+    _last_primary[nodes] = node
+
+
+def _demoted(error: ResponseError, nodes: tuple[Node, ...]) -> bool:
+    return isinstance(error, ReadOnlyError) or (len(nodes) > 1 and str(error).startswith(NOT_ENOUGH))
+
+
+class PrimaryConnection(redis.Connection):
+    """One server of `nodes`: the primary when it was connected to."""
+
+    def __init__(self, *, nodes: tuple[Node, ...], **options: Any) -> None:
+        self._nodes = nodes
+        if len(nodes) > 1:
+            options["socket_connect_timeout"] = NODE_TIMEOUT_S
+        cast(Any, super()).__init__(**options)
+
+    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        if cast(Any, self)._sock:
+            return
+        failed: redis.RedisError | None = None
+        for node in _in_turn(self._nodes):
+            self.host, self.port = node
+            try:
+                super().connect_check_health(check_health, retry_socket_connect)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                _leave(self._nodes, node)
+                failed = error
+            else:
+                return
+        assert failed is not None, "there is at least one server"
+        raise failed
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        super().on_connect_check_health(check_health)
+        if len(self._nodes) > 1:
+            cast(Any, self).send_command("ROLE", check_health=False)
+            _check_role(self.read_response(), self._nodes, (self.host, self.port))
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)
+        except ResponseError as error:
+            if not _demoted(error, self._nodes):
+                raise
+            _leave(self._nodes, (self.host, self.port))
+            cast(Any, self).disconnect()
+            raise redis.ConnectionError(f"{self.host}:{self.port} is no primary any more: {error}") from error
+
+
+class PrimaryConnectionTLS(PrimaryConnection, redis.SSLConnection):
+    pass
+
+
+class AsyncPrimaryConnection(redis.asyncio.Connection):
+    """The same for an event loop."""
+
+    def __init__(self, *, nodes: tuple[Node, ...], **options: Any) -> None:
+        self._nodes = nodes
+        if len(nodes) > 1:
+            options["socket_connect_timeout"] = NODE_TIMEOUT_S
+        super().__init__(**options)
+
+    async def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        if self.is_connected:
+            return
+        failed: redis.RedisError | None = None
+        for node in _in_turn(self._nodes):
+            self.host, self.port = node
+            try:
+                await super().connect_check_health(check_health, retry_socket_connect)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                _leave(self._nodes, node)
+                failed = error
+            else:
+                return
+        assert failed is not None, "there is at least one server"
+        raise failed
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        await super().on_connect_check_health(check_health)
+        if len(self._nodes) > 1:
+            await self.send_command("ROLE", check_health=False)
+            _check_role(await self.read_response(), self._nodes, (self.host, int(self.port)))
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except ResponseError as error:
+            if not _demoted(error, self._nodes):
+                raise
+            _leave(self._nodes, (self.host, int(self.port)))
+            await self.disconnect(nowait=True)
+            raise redis.ConnectionError(f"{self.host}:{self.port} is no primary any more: {error}") from error
+
+
+class AsyncPrimaryConnectionTLS(AsyncPrimaryConnection, redis.asyncio.SSLConnection):
+    pass
