@@ -7,8 +7,10 @@ import json
 import sqlite3
 from decimal import Decimal
 
+from executors.levels import BUYING
 from executors.netting import EVERYTHING, UNDECIDED, Trade
 from executors.orders import Outcome, order_id
+from executors.wishes import PENDING_TYPES
 
 # requests that a lost journal may have made are known by their magic only
 TRADES = """
@@ -23,7 +25,6 @@ ORDER BY r.rowid
 INDEX = (
     "CREATE INDEX IF NOT EXISTS requests_symbol ON requests(json_extract(request, '$.symbol'), intent_ms);"
 )
-BUYING = frozenset({0, 2, 4, 6})
 
 
 def trades(db: sqlite3.Connection, broker_symbol: str, symbol: str, since_ms: int) -> list[Trade]:
@@ -56,6 +57,7 @@ def trades(db: sqlite3.Connection, broker_symbol: str, symbol: str, since_ms: in
                 order_id=name,
                 charged_to=order_id(opened_by, terminal) if opened_by and not opens else "",
                 opens=opens,
+                pending=kind in PENDING_TYPES,
                 buys=kind in BUYING,
                 magic=magic,
                 lots=EVERYTHING if asked is None and not opens else Decimal(lots),

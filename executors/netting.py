@@ -27,6 +27,7 @@ class Trade:
     order_id: str
     charged_to: str  # the order_id of the open that a close names, else empty
     opens: bool
+    pending: bool
     buys: bool
     magic: int
     lots: Decimal
@@ -38,7 +39,7 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Of one open: lots that are its own whatever the unknown outcomes are, and the closes that may have taken more."""
+    """Of one open: lots that are its own whatever the unknown outcomes are, and the orders that may have taken more."""
 
     lots: Decimal = ZERO
     waits_for: tuple[str, ...] = ()  # order_ids
@@ -51,7 +52,7 @@ def left_of(order_id: str, position: Position, deals: Iterable[Deal], trades: Se
     lots = sure.get(order_id, ZERO)
     if hoped.get(order_id, ZERO) <= lots:
         return Left(lots)
-    names = [trade.order_id for trade, missing in ledger.unseen if trade.outcome in UNDECIDED and missing]
+    names = [trade.order_id for trade, _ in ledger.unseen if ledger.may_take(trade)]
     return Left(lots, tuple(dict.fromkeys(names)))
 
 
@@ -80,7 +81,7 @@ class _Ledger:
             lots.book(deal, trade)
         before = lots.total if lots.buys == self._buys else ZERO
         for trade, missing in self.unseen:
-            if trade.outcome not in UNDECIDED or (pessimistic and not trade.opens):
+            if trade.outcome not in UNDECIDED or (pessimistic and self.may_take(trade)):
                 lots.move(trade, missing)
         if lots.buys != self._buys:
             return {}
@@ -88,6 +89,10 @@ class _Ledger:
         least = min(before, lots.total) if before else lots.total
         lots.take(max(least - self._position.volume, ZERO))
         return lots.shares()
+
+    def may_take(self, trade: Trade) -> bool:
+        """Whether it takes lots of the position, should it turn out to be executed."""
+        return trade.outcome in UNDECIDED and (not trade.opens or trade.buys != self._buys)
 
     @property
     def _buys(self) -> bool:
@@ -182,7 +187,8 @@ class _Lots:
 
 
 def _told(trade: Trade) -> Decimal:
-    """The lots that it executed, or may have."""
-    if trade.outcome not in UNDECIDED:
+    """The lots that it executed, or may have. What rests at the broker and is filled there shows up as it is."""
+    rests = trade.outcome is Outcome.PLACED and trade.opens and (trade.pending or trade.filled_lots > ZERO)
+    if rests or trade.outcome not in UNDECIDED:
         return trade.filled_lots
-    return trade.filled_lots if trade.opens else max(trade.lots, trade.filled_lots)
+    return max(trade.lots, trade.filled_lots)

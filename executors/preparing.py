@@ -23,7 +23,7 @@ from executors.messages import (
     OpenSignal,
     ProtectSignal,
 )
-from executors.netting import UNDECIDED
+from executors.netting import UNDECIDED, Left
 from executors.orders import OrderState, order_id
 from executors.plans import Step
 from executors.queueing import Other, means
@@ -57,7 +57,7 @@ class Preparation:
     def __init__(self, execution: "Execution") -> None:
         self._execution = execution
         self._bucket = RateBucket()
-        self.completion = Completion(execution, hedging=self._is_hedging, reducing=lambda: self._reducing)
+        self.completion = Completion(execution, hedging=self.is_hedging, reducing=lambda: self._reducing)
         self._hedging: bool | None = None
         self._remainders = Remainders(execution)
         self._symbols: dict[int, str] = {}  # ticket of a position or pending order → canonical symbol
@@ -152,9 +152,8 @@ class Preparation:
         if isinstance(signal, CloseSignal):
             found = self._close(signal, positions, meaning, plan)
         elif isinstance(signal, ProtectSignal):
-            execution.guard.see(
-                held
-            )  # what was armed for a position that was turned over is not changed, but over
+            # what was armed for a position that was turned over is not changed, but over
+            execution.guard.see(held)
             found = self._protect(signal, positions, plan)
         elif isinstance(signal, CloseBySignal):
             found = freeze_close_by(signal, positions, self._spec, hedging=meaning.hedging)
@@ -198,7 +197,7 @@ class Preparation:
                 if not left.lots:
                     plan["nothing"] = NOTHING_LEFT
                 most[item.ticket] = left.lots
-                plan["waiting"] += [name for name in left.waits_for if name not in plan["waiting"]]
+                plan["waiting"] += self._unsure(left, signal, plan["waiting"])
         if signal.fraction is not None:  # of what an open makes: once that is known
             opens = self._rows(plan["waiting"])
             positions = tuple(item for item in positions if not self._undecided(item, opens, meaning))
@@ -240,7 +239,7 @@ class Preparation:
         """Before a further request of a close: lots that the step may still ask for. Others may have closed some since
         the plan was frozen. Raises TerminalUnavailable."""
         signal = row.leg.signal
-        if not isinstance(signal, CloseSignal) or signal.opened_by is None or self._is_hedging():
+        if not isinstance(signal, CloseSignal) or signal.opened_by is None or self.is_hedging():
             return step.lots
         opened = self._opened(signal)
         held = next(
@@ -280,9 +279,10 @@ class Preparation:
         ]
 
     def _is_unread(self, row: LegRow, signal: Other) -> bool:
-        """Whether the open may have a position nobody has seen, or for a cancel a pending order; or the close may have
-        taken lots of the open that is meant."""
-        if isinstance(row.leg.signal, CloseSignal):
+        """Whether the open may have a position nobody has seen, or for a cancel a pending order; or, when the signal does
+        not mean it, whether it may have taken lots of the open that is meant."""
+        opens = row.leg.signal
+        if not isinstance(opens, OpenSignal) or not means(signal, opens):
             return any(item.outcome in UNDECIDED for item in row.requests)
         if row.state is OrderState.PLACED and not isinstance(signal, CancelSignal):
             return row.order_id not in self._execution.resting
@@ -366,7 +366,7 @@ class Preparation:
                     continue
                 most[item.ticket] = most.get(item.ticket, ZERO) + left.lots
                 if signal.opened_by is not None:
-                    plan["waiting"] += left.waits_for
+                    plan["waiting"] += self._unsure(left, signal, plan["waiting"])
         if signal.fraction is not None and plan["waiting"]:
             return []
         new = [item for item in made if most.get(item.ticket, ZERO) > ZERO]
@@ -404,6 +404,15 @@ class Preparation:
 
     # --- small parts ---
 
+    def _unsure(self, left: Left, signal: Other, already: list[str]) -> list[str]:
+        """The orders that are to be waited for."""
+        known = self._execution.open
+        return [
+            name
+            for name in left.waits_for
+            if name not in already and name in known and self._is_unread(known[name], signal)
+        ]
+
     def _rows(self, names: Iterable[str]) -> list[LegRow]:
         known, journal = self._execution.open, self._execution.journal
         return [row for name in names if (row := known.get(name) or journal.get(name)) is not None]
@@ -413,7 +422,7 @@ class Preparation:
 
     def _meaning(self, signal: Other) -> Meaning:
         opened = None if isinstance(signal, CloseBySignal) else self._opened(signal)
-        return Meaning(self._execution.config, self._is_hedging(), opened)
+        return Meaning(self._execution.config, self.is_hedging(), opened)
 
     def _opened(self, signal: Other) -> LegRow | None:
         if isinstance(signal, CloseBySignal) or signal.opened_by is None:
@@ -421,7 +430,7 @@ class Preparation:
         name = order_id(signal.opened_by, self._execution.config.terminal_id)
         return self._execution.open.get(name) or self._execution.journal.get(name)
 
-    def _is_hedging(self) -> bool:
+    def is_hedging(self) -> bool:
         """Fixed for an account, and so asked for once."""
         if self._hedging is None:
             self._hedging = self._execution.terminal.account().margin_mode == MARGIN_MODE_HEDGING
@@ -435,4 +444,4 @@ class Preparation:
 
     def belongs(self, row: LegRow, position: Position) -> bool:
         """For the guard: whether a position is what an open made."""
-        return belongs(row, position, Meaning(self._execution.config, self._is_hedging()))
+        return belongs(row, position, Meaning(self._execution.config, self.is_hedging()))

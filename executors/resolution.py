@@ -348,7 +348,10 @@ class Resolution:
     # --- what shows up after NOT_EXECUTED ---
 
     def adopt_late(self, positions: tuple[Position, ...]) -> None:
-        """A fill that shows up after NOT_EXECUTED is taken in, with an alarm."""
+        """A fill that shows up after NOT_EXECUTED is taken in, with an alarm. A netting account's position is of several
+        orders: its lots say nothing about one, so that there the next look at the history tells."""
+        if not self._missing or not self.execution.preparation.is_hedging():
+            return
         for position in positions:
             if (missing := self._missing_request(position.magic)) is not None:
                 row, request = missing

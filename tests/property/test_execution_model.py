@@ -118,7 +118,7 @@ class OrderProtocol(RuleBasedStateMachine):
         SETTINGS.enable()
         logging.disable(logging.CRITICAL)  # a thousand failing terminals say the same
         self.directory = Path(tempfile.mkdtemp(prefix="order-model-"))
-        self.machine = Machine(self.directory)
+        self.machine = self._machine()
         self.number = 0
         self.legs: dict[
             str, Leg
@@ -132,6 +132,9 @@ class OrderProtocol(RuleBasedStateMachine):
         self.lost = False  # a journal
         self.machine.link()
         self.machine.turn()
+
+    def _machine(self) -> Machine:
+        return Machine(self.directory)
 
     # --- the trader ---
 
