@@ -148,7 +148,9 @@ class Contender:
         self.sender = sender
         self.workers = workers
 
-    async def place(self, reader: Reader, terminals: Sequence[int], number: int) -> float:
+    async def place(
+        self, reader: Reader, terminals: Sequence[int], number: int, limit_s: float = LIMIT_S
+    ) -> float:
         """Milliseconds until the last terminal's fill was read."""
         signal = signal_of(number)
         reader.hub = self.sender.heard if isinstance(self.sender, Ours) else None
@@ -156,11 +158,11 @@ class Contender:
         done = reader.expect(signal["signal_id"], len(terminals))
         await self.sender.send(terminals, signal)
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 await done
         except TimeoutError:
             raise NotFilled(
-                f"{self.name}: a signal to {len(terminals)} is not filled after {LIMIT_S} s"
+                f"{self.name}: a signal to {len(terminals)} is not filled after {limit_s} s"
             ) from None
         return (time.perf_counter() - began) * 1000
 

@@ -1,34 +1,23 @@
 """N executors on this machine: start, memory, idle CPU, and how soon a killed one serves again.
 
-`python -m bench.executors [executors] [kills]`, part of `make bench`. Targets for 100: up in 8 s, 22 MB (PSS) each, idle 0.12 of
+`python -m bench.executors [executors] [kills]`, part of `make bench`; ends with the same of the other task queues' workers.
+Targets for 100: up in 8 s, 22 MB (PSS) each, idle 0.12 of
 a core together without account sync and 0.6 with it. Kernel figures: PSS by smaps_rollup, CPU by /proc/PID/stat.
 """
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from pathlib import Path
 
 from bench.figures import line, machine, percentile
+from bench.processes import cpu_s, pss_mb
 from bench.site import Site, site
 from tests.hosts import wait_for
 
 IDLE_S = 20.0
 QUIET_S = 1.2
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def pss_mb(pid: int) -> float:
-    for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if row.startswith("Pss:"):
-            return int(row.split()[1]) / 1024
-    raise ValueError(f"no Pss of {pid}")
-
-
-def cpu_s(pid: int) -> float:
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / TICKS
 
 
 def idle_cores(running: Site, pids: list[int]) -> tuple[float, float]:
@@ -74,6 +63,8 @@ def main(count: int, kills: int) -> None:
     print(machine())
     measure(count, kills, "account sync every 0.5 s")
     measure(count, 0, "without account sync", ACCOUNT_SYNC_MS="3600000")
+    # a process of its own: settings are read once in each
+    subprocess.run([sys.executable, "-m", "bench.queue_workers", str(count), str(min(kills, 10))], check=True)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ def terminal_name(index: int) -> str:
 
 
 class Lab:
-    """`terminals` executors on accounts of one broker; accounts of the same kind for the alternatives."""
+    """`terminals` executors on accounts of one broker; as many `accounts` or more of the same kind for the alternatives."""
 
-    def __init__(self, directory: Path, terminals: int, **settings: str) -> None:
+    def __init__(self, directory: Path, terminals: int, *, accounts: int = 1, **settings: str) -> None:
         from tradedist.ports import free_block  # reads no settings
 
         self.directory = directory
         self.terminals = terminals
+        self.accounts = max(accounts, terminals)
         self.port = free_block(12)
         for name in ("REDIS_STATE_URL", "REDIS_TICKS_URL", "PAPER_BROKER_URL"):
             os.environ.pop(name, None)
@@ -219,7 +220,7 @@ class Lab:
             Member.objects.create(user=self.user, role=Member.Role.TRADER)
             group = TerminalGroup.objects.create(slug="bench", label="Bench")
             made = []
-            for index in range(max(1, self.terminals)):
+            for index in range(self.accounts):
                 account = operator.ensure_account(FIRST_LOGIN + index, PASSWORD, PERSONALITY, 1_000_000_000.0)
                 operator.ensure_account(FIRST_LOGIN + 1000 + index, PASSWORD, PERSONALITY, 1_000_000_000.0)
                 self.server = account["server"]

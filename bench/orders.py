@@ -21,6 +21,7 @@ from typing import Any
 from bench.contenders import ALTERNATIVES, Contender, Ours, Reader, alternative
 from bench.figures import machine, percentile
 from bench.lab import Lab
+from bench.processes import pss_mb
 
 OURS = "Tradedist"
 BASE = "celery_queue"
@@ -253,10 +254,8 @@ async def large(lab: Lab, effort: Effort, names: Sequence[str]) -> None:
 
 
 def own_memory(lab: Lab) -> float:
-    from bench.workers import memory_mb
-
     pids = list(lab.executors().values())
-    return sum(map(memory_mb, pids)) / len(pids)
+    return sum(map(pss_mb, pids)) / len(pids)
 
 
 def main() -> None:

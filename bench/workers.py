@@ -1,23 +1,27 @@
 """Workers of one alternative: a warm parent that forks one a terminal, as the platform's supervisor does.
 
 `python -m bench.workers MODULE COUNT`, run by `Workers`. Prints one JSON line when the last worker is ready (seconds since
-the first fork, proportional memory in MB) and ends, with its children, when its standard input does.
+the first fork, proportional memory in MB), forks a worker that was killed anew at once, and ends, with its children, when its
+standard input does.
 """
 
 import gc
 import importlib
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from bench.lab import Lab, python
+from bench.processes import pss_mb
 from tradedist.child import die_with_parent
 
 READY_WITHIN_S = 120.0
@@ -28,7 +32,9 @@ class Workers:
 
     def __init__(self, lab: Lab, module: str, count: int, **environment: str) -> None:
         self._command = python("-m", "bench.workers", module, str(count))
-        self._environment = lab.worker_environment() | environment
+        self._pids = lab.directory / f"pids-{module}{environment.get('BENCH_EVENTS', '')}-{count}"
+        self._pids.mkdir(exist_ok=True)
+        self._environment = lab.worker_environment() | environment | {"BENCH_PIDS": str(self._pids)}
         events = environment.get("BENCH_EVENTS", "")
         self._log = (lab.directory / f"workers-{module}{events}-{count}.log").open("wb")
         self.ready_s = 0.0
@@ -66,6 +72,10 @@ class Workers:
         self._parent.stdout.close()
         self._log.close()
 
+    def pid(self, index: int) -> int:
+        """Of the worker that serves this terminal now."""
+        return int((self._pids / str(index)).read_text())
+
     def pause(self) -> None:
         os.killpg(self._parent.pid, signal.SIGSTOP)
 
@@ -86,12 +96,14 @@ def main(name: str, count: int) -> None:
     reader, writer = os.pipe()
     parent = os.getpid()
     began = time.monotonic()
-    children = []
-    for index in range(count):
+
+    def fork(index: int, ready: int) -> int:
         pid = os.fork()
         if pid == 0:
-            _work(module, index, writer, reader, parent)
-        children.append(pid)
+            _work(module, index, ready, reader, parent)
+        return pid
+
+    children = {fork(index, writer): index for index in range(count)}
     os.close(writer)
     told = 0
     while told < count:
@@ -100,12 +112,36 @@ def main(name: str, count: int) -> None:
             sys.exit(f"only {told} of {count} workers became ready")
         told += len(got)
     ready_s = time.monotonic() - began
-    print(json.dumps({"ready_s": ready_s, "memory_mb": sum(map(memory_mb, children)) / count}), flush=True)
-    sys.stdin.read()  # until the bench closes it, or ends
+    print(json.dumps({"ready_s": ready_s, "memory_mb": sum(map(pss_mb, children)) / count}), flush=True)
+    nobody = os.open(os.devnull, os.O_WRONLY)  # waits for a later worker to say that it is ready
+    _keep_alive(children, lambda index: fork(index, nobody))
     for pid in children:
         os.kill(pid, signal.SIGKILL)
     for pid in children:
         os.waitpid(pid, 0)
+
+
+def _keep_alive(children: dict[int, int], fork: Callable[[int], int]) -> None:
+    """Until the bench closes this process's standard input, or ends. A killed worker is forked anew at once."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sys.stdin, selectors.EVENT_READ)
+
+        def watch(pid: int) -> None:
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+
+        for pid in children:
+            watch(pid)
+        while True:
+            for key, _ in selector.select():
+                if key.data is None:
+                    return
+                selector.unregister(key.fd)
+                os.close(key.fd)
+                os.waitpid(key.data, 0)
+                index = children.pop(key.data)
+                pid = fork(index)
+                children[pid] = index
+                watch(pid)
 
 
 def _work(module: Any, index: int, writer: int, reader: int, parent: int) -> NoReturn:
@@ -115,6 +151,7 @@ def _work(module: Any, index: int, writer: int, reader: int, parent: int) -> NoR
         descriptor = os.open(os.devnull, os.O_RDWR)
         os.dup2(descriptor, 0)
         os.dup2(2, 1)
+        (Path(os.environ["BENCH_PIDS"]) / str(index)).write_text(str(os.getpid()))
 
         def ready() -> None:
             os.write(writer, b".")
@@ -125,14 +162,6 @@ def _work(module: Any, index: int, writer: int, reader: int, parent: int) -> NoR
         traceback.print_exc()
     finally:
         os._exit(1)
-
-
-def memory_mb(pid: int) -> float:
-    """Proportional: what is shared with the parent counts by its share."""
-    for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if row.startswith("Pss:"):
-            return int(row.split()[1]) / 1024
-    return 0.0
 
 
 if __name__ == "__main__":

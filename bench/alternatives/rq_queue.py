@@ -34,7 +34,9 @@ def serve(index: int, ready: Callable[[], None]) -> None:
     _work.append(Work("rq", index))
     connection = redis.Redis.from_url(os.environ["BENCH_REDIS"], socket_timeout=None)
     worker = SimpleWorker(
-        [Queue(f"bench-{index}", connection=connection)], connection=connection, name=f"bench-{index}"
+        [Queue(f"bench-{index}", connection=connection)],
+        connection=connection,
+        name=f"bench-{index}-{os.getpid()}",
     )
     worker.log_result_lifespan = False
     ready()

@@ -1,5 +1,6 @@
 """The order benches work: a few orders by each contender, in a process of their own as `make bench` runs them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +31,14 @@ def test_the_way_through_browser_socket_and_web_is_measured() -> None:
     rows = [row for row in said.splitlines() if row.startswith(("Tradedist", "plain Celery"))]
     assert len(rows) == 4, said  # until the fill, and until accepted
     assert all(float(row[28:38]) > 0 for row in rows)
+
+
+def test_workers_of_the_alternatives_are_started_killed_and_replaced() -> None:
+    said = bench("bench.queue_workers", "2", "1", "--only=huey_queue", "--short")
+    row = said.splitlines()[-1]
+    assert row.startswith("huey")
+    assert float(row[28:38]) > 0
+    sent_later, _ = re.findall(
+        r"(\d) of 1", row
+    )  # a moment after the kill: the worker that replaced the killed one has it
+    assert sent_later == "0", said
