@@ -1,6 +1,4 @@
-"""A real paper broker for tests: its own process, a free port, a directory of its own. Import the fixture you need.
-
-from tests.paper import paper_broker  # noqa: F401
+"""A real paper broker for tests: its own process, a free port, a directory of its own. A directory's conftest names the fixture:
 
 def test_it(paper_broker: PaperBroker) -> None:
     paper_broker.account(7, "classic", 10_000)

@@ -160,14 +160,14 @@ Maker = Callable[..., RunningExecutor]
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[PaperBroker]:
+def executor_broker() -> Iterator[PaperBroker]:
     with running_broker(CONFIGURATION) as running:
         yield running
 
 
 @pytest.fixture
 def running_executor(
-    broker: PaperBroker,
+    executor_broker: PaperBroker,
     tmp_path: Path,
     state_redis: Any,
     settings: Any,
@@ -182,19 +182,19 @@ def running_executor(
     monkeypatch.setattr(session_module, "QUICK_S", (0.1, 0.1, 0.1))
     monkeypatch.setattr(session_module, "RECONNECT_S", 0.1)
     monkeypatch.setattr(executor_module, "LOOK_MS", 50)
-    broker.oracle.clear_faults()
-    broker.push("EURUSD", 1.10000, 1.10010)
+    executor_broker.oracle.clear_faults()
+    executor_broker.push("EURUSD", 1.10000, 1.10010)
     made: list[RunningExecutor] = []
 
     def make(personality: str = "lab", **more: Any) -> RunningExecutor:
         for earlier in made:
             earlier.stop()
-        made.append(RunningExecutor(broker, tmp_path, state_redis, personality, **more))
+        made.append(RunningExecutor(executor_broker, tmp_path, state_redis, personality, **more))
         made[-1].wait_for(lambda: made[-1].instance().get("state") == "READY", "the terminal")
         return made[-1]
 
     yield make
-    broker.oracle.clear_faults()
+    executor_broker.oracle.clear_faults()
     for one in made:
         one.stop()
-    broker.check()  # with magics unique: never two orders of one request
+    executor_broker.check()  # with magics unique: never two orders of one request

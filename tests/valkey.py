@@ -17,7 +17,7 @@ from tradedist.child import die_with_parent
 from tradedist.embedded import EmbeddedValkey
 from tradedist.ports import free_block
 
-START_LIMIT_S = 10.0
+START_LIMIT_S = 60.0
 
 
 class Valkey:

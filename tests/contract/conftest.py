@@ -7,7 +7,10 @@ import pytest
 from executors.terminals import paper as mt5
 from tests.contract import subject
 from tests.contract.desk import CONFIGURATION, LOGIN, Desk
+from tests.contract.terminals import broker, far_port, rig
 from tests.paper import PASSWORD, PaperBroker, running_broker
+
+__all__ = ["broker", "connected", "desk", "far_port", "module_broker", "rig", "rules_broker"]
 
 
 @pytest.fixture(scope="module")

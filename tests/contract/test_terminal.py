@@ -7,7 +7,7 @@ import pytest
 
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.terminals.base import TradeRequest
-from tests.contract.terminals import Rig, bought, broker, far_port, now_ms, rig, sent  # noqa: F401
+from tests.contract.terminals import Rig, bought, now_ms, sent
 
 DEAL, PENDING, SLTP, MODIFY, REMOVE, CLOSE_BY = 1, 5, 6, 7, 8, 10
 BUY, SELL, BUY_LIMIT, SELL_STOP = 0, 1, 2, 5
@@ -17,21 +17,21 @@ LOT = Decimal("0.1")
 MINUTE_MS = 60_000
 
 
-def test_t01_connecting_says_who_is_logged_in_and_where(rig: Rig) -> None:  # noqa: F811
+def test_t01_connecting_says_who_is_logged_in_and_where(rig: Rig) -> None:
     account = rig.account()
     identity = rig.terminal(account).connect()
     assert (identity.login, identity.server) == (account["login"], account["server"])
     assert identity.path == rig.broker.url
 
 
-def test_t02_a_wrong_password_is_unavailable_with_metatraders_code(rig: Rig) -> None:  # noqa: F811
+def test_t02_a_wrong_password_is_unavailable_with_metatraders_code(rig: Rig) -> None:
     terminal = rig.terminal(rig.account(), password="not it")
     with pytest.raises(TerminalUnavailable) as caught:
         terminal.connect()
     assert caught.value.error[0] == -6
 
 
-def test_t03_the_accounts_figures_are_exact_decimals(rig: Rig) -> None:  # noqa: F811
+def test_t03_the_accounts_figures_are_exact_decimals(rig: Rig) -> None:
     terminal = rig.open(balance=12_345.67)
     account = terminal.account()
     assert (account.balance, account.equity, account.margin) == (
@@ -43,7 +43,7 @@ def test_t03_the_accounts_figures_are_exact_decimals(rig: Rig) -> None:  # noqa:
     assert terminal.status().trade_allowed
 
 
-def test_t04_specs_of_known_symbols_and_none_for_others(rig: Rig) -> None:  # noqa: F811
+def test_t04_specs_of_known_symbols_and_none_for_others(rig: Rig) -> None:
     terminal = rig.open("micro")
     spec = terminal.spec("EURUSD.m")
     assert spec is not None
@@ -57,7 +57,7 @@ def test_t04_specs_of_known_symbols_and_none_for_others(rig: Rig) -> None:  # no
     assert spec.symbol in {item.symbol for item in terminal.symbols()}
 
 
-def test_t05_a_ticks_time_is_utc_whatever_the_servers_clock(rig: Rig) -> None:  # noqa: F811
+def test_t05_a_ticks_time_is_utc_whatever_the_servers_clock(rig: Rig) -> None:
     terminal = rig.open("lab")  # New York + 7 hours
     rig.broker.push("EURUSD", 1.10010, 1.10020)
     tick = terminal.tick("EURUSD")
@@ -67,7 +67,7 @@ def test_t05_a_ticks_time_is_utc_whatever_the_servers_clock(rig: Rig) -> None:  
     assert terminal.tick("NONE") is None
 
 
-def test_t06_candles_end_with_the_one_that_is_open_at_the_time_asked_for(rig: Rig) -> None:  # noqa: F811
+def test_t06_candles_end_with_the_one_that_is_open_at_the_time_asked_for(rig: Rig) -> None:
     terminal = rig.open()
     until = now_ms() - 90 * MINUTE_MS
     rates = terminal.rates("GBPUSD", 60, until, 50)
@@ -79,7 +79,7 @@ def test_t06_candles_end_with_the_one_that_is_open_at_the_time_asked_for(rig: Ri
     )
 
 
-def test_t07_hourly_candles_hold_their_minutes(rig: Rig) -> None:  # noqa: F811
+def test_t07_hourly_candles_hold_their_minutes(rig: Rig) -> None:
     terminal = rig.open()
     until = now_ms() - 3 * 3_600_000
     hour = terminal.rates("GBPUSD", 3600, until, 1)[0]
@@ -93,7 +93,7 @@ def test_t07_hourly_candles_hold_their_minutes(rig: Rig) -> None:  # noqa: F811
     assert hour.tick_volume == sum(item.tick_volume for item in minutes)
 
 
-def test_t08_a_market_buy_makes_a_position_with_our_magic_and_comment(rig: Rig) -> None:  # noqa: F811
+def test_t08_a_market_buy_makes_a_position_with_our_magic_and_comment(rig: Rig) -> None:
     terminal = rig.open()
     magic = 2**52 + 12345
     result = sent(
@@ -113,7 +113,7 @@ def test_t08_a_market_buy_makes_a_position_with_our_magic_and_comment(rig: Rig) 
     assert abs(position.time_ms - now_ms()) < 5_000
 
 
-def test_t09_closing_in_two_parts_leaves_deals_that_belong_together(rig: Rig) -> None:  # noqa: F811
+def test_t09_closing_in_two_parts_leaves_deals_that_belong_together(rig: Rig) -> None:
     terminal = rig.open()
     position = bought(terminal)
     for lots in (Decimal("0.04"), Decimal("0.06")):
@@ -137,7 +137,7 @@ def test_t09_closing_in_two_parts_leaves_deals_that_belong_together(rig: Rig) ->
     assert {order.ticket for order in orders} == {deal.order for deal in trades}
 
 
-def test_t10_stop_levels_are_set_changed_and_cleared(rig: Rig) -> None:  # noqa: F811
+def test_t10_stop_levels_are_set_changed_and_cleared(rig: Rig) -> None:
     terminal = rig.open()
     ticket = bought(terminal).ticket
     low, high = Decimal("1.09"), Decimal("1.12")
@@ -148,7 +148,7 @@ def test_t10_stop_levels_are_set_changed_and_cleared(rig: Rig) -> None:  # noqa:
     assert terminal.positions()[0].sl == 0
 
 
-def test_t11_a_stop_loss_closes_with_the_positions_magic(rig: Rig) -> None:  # noqa: F811
+def test_t11_a_stop_loss_closes_with_the_positions_magic(rig: Rig) -> None:
     terminal = rig.open()
     position = bought(terminal, magic=99, sl=Decimal("1.09900"))
     rig.broker.push("EURUSD", 1.09890, 1.09900)
@@ -158,7 +158,7 @@ def test_t11_a_stop_loss_closes_with_the_positions_magic(rig: Rig) -> None:  # n
     assert (deal.price, deal.comment) == (Decimal("1.0989"), "[sl 1.09900]")
 
 
-def test_t12_a_pending_order_lives_and_is_removed(rig: Rig) -> None:  # noqa: F811
+def test_t12_a_pending_order_lives_and_is_removed(rig: Rig) -> None:
     terminal = rig.open()
     expiry = (now_ms() // 1000 + 3600) * 1000
     placed = sent(
@@ -180,7 +180,7 @@ def test_t12_a_pending_order_lives_and_is_removed(rig: Rig) -> None:  # noqa: F8
     assert (past.ticket, past.state, past.volume_current) == (placed.order, 2, LOT)
 
 
-def test_t13_a_pending_order_is_filled_at_its_side_of_the_spread(rig: Rig) -> None:  # noqa: F811
+def test_t13_a_pending_order_is_filled_at_its_side_of_the_spread(rig: Rig) -> None:
     terminal = rig.open()
     placed = sent(
         terminal, action=PENDING, symbol="EURUSD", volume=LOT, type=SELL_STOP, price=Decimal("1.0990"),
@@ -192,7 +192,7 @@ def test_t13_a_pending_order_is_filled_at_its_side_of_the_spread(rig: Rig) -> No
     assert terminal.orders() == ()
 
 
-def test_t14_two_opposite_positions_close_each_other(rig: Rig) -> None:  # noqa: F811
+def test_t14_two_opposite_positions_close_each_other(rig: Rig) -> None:
     terminal = rig.open()
     first = bought(terminal)
     second = sent(terminal, action=DEAL, symbol="EURUSD", volume=Decimal("0.3"), type=SELL, type_filling=IOC)
@@ -205,7 +205,7 @@ def test_t14_two_opposite_positions_close_each_other(rig: Rig) -> None:  # noqa:
     assert last[1].profit == 0
 
 
-def test_t15_a_refusal_is_a_result_with_its_code(rig: Rig) -> None:  # noqa: F811
+def test_t15_a_refusal_is_a_result_with_its_code(rig: Rig) -> None:
     terminal = rig.open()
     too_small = sent(
         terminal, action=DEAL, symbol="EURUSD", volume=Decimal("0.001"), type=BUY, type_filling=IOC
@@ -218,7 +218,7 @@ def test_t15_a_refusal_is_a_result_with_its_code(rig: Rig) -> None:  # noqa: F81
     assert terminal.positions() == ()
 
 
-def test_t16_a_lost_answer_is_no_result_and_the_order_was_executed(rig: Rig) -> None:  # noqa: F811
+def test_t16_a_lost_answer_is_no_result_and_the_order_was_executed(rig: Rig) -> None:
     account = rig.account()
     terminal = rig.terminal(account)
     terminal.connect()
@@ -230,7 +230,7 @@ def test_t16_a_lost_answer_is_no_result_and_the_order_was_executed(rig: Rig) -> 
     assert [position.magic for position in terminal.positions()] == [31]
 
 
-def test_t17_without_a_connection_every_query_is_unavailable(rig: Rig) -> None:  # noqa: F811
+def test_t17_without_a_connection_every_query_is_unavailable(rig: Rig) -> None:
     terminal = rig.open()
     terminal.disconnect()
     for query in (terminal.account, terminal.positions, terminal.orders, terminal.symbols, terminal.status):
@@ -244,7 +244,7 @@ def test_t17_without_a_connection_every_query_is_unavailable(rig: Rig) -> None: 
     assert terminal.positions() == ()
 
 
-def test_t18_a_check_says_what_would_be_and_places_nothing(rig: Rig) -> None:  # noqa: F811
+def test_t18_a_check_says_what_would_be_and_places_nothing(rig: Rig) -> None:
     terminal = rig.open()
     good = terminal.check(TradeRequest(DEAL, "EURUSD", LOT, BUY, type_filling=IOC)).result
     assert good is not None
@@ -255,13 +255,13 @@ def test_t18_a_check_says_what_would_be_and_places_nothing(rig: Rig) -> None:  #
     assert terminal.positions() == ()
 
 
-def test_t19_long_comments_are_cut_to_what_every_build_takes(rig: Rig) -> None:  # noqa: F811
+def test_t19_long_comments_are_cut_to_what_every_build_takes(rig: Rig) -> None:
     terminal = rig.open()
     position = bought(terminal, comment="x" * 60)
     assert position.comment == "x" * 28
 
 
-def test_t20_histories_are_asked_for_in_utc(rig: Rig) -> None:  # noqa: F811
+def test_t20_histories_are_asked_for_in_utc(rig: Rig) -> None:
     terminal = rig.open("net")  # Moscow: three hours ahead
     assert (
         sent(terminal, action=DEAL, symbol="EURUSD", volume=LOT, type=BUY, type_filling=IOC).retcode == DONE
@@ -272,7 +272,7 @@ def test_t20_histories_are_asked_for_in_utc(rig: Rig) -> None:  # noqa: F811
     assert terminal.history_deals(here + 3_600_000, here + 7_200_000) == ()
 
 
-def test_t21_a_netting_account_closes_and_turns_one_position(rig: Rig) -> None:  # noqa: F811
+def test_t21_a_netting_account_closes_and_turns_one_position(rig: Rig) -> None:
     terminal = rig.open("net")
     common = {"action": DEAL, "symbol": "EURUSD", "type_filling": IOC}
     opened = sent(terminal, volume=LOT, type=BUY, **common)
@@ -284,7 +284,7 @@ def test_t21_a_netting_account_closes_and_turns_one_position(rig: Rig) -> None: 
     assert deals[-1].entry == 2
 
 
-def test_t22_the_filling_mode_of_a_symbol_is_told_and_enforced(rig: Rig) -> None:  # noqa: F811
+def test_t22_the_filling_mode_of_a_symbol_is_told_and_enforced(rig: Rig) -> None:
     terminal = rig.open("ecn")
     spec = terminal.spec("EURUSD")
     assert spec is not None

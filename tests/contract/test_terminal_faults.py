@@ -143,7 +143,7 @@ def test_f28_a_login_that_nobody_answers_takes_the_clients_timeout(desk: Desk) -
     desk.broker.fault("login_timeout")
     started = time.monotonic()
     assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=400) is False
-    assert 0.35 < time.monotonic() - started < 5.0
+    assert 0.35 < time.monotonic() - started < 20.0
     assert mt5.last_error() == (-10005, "IPC timeout")
     desk.broker.oracle.clear_faults()
     desk.broker.fault("login_timeout", for_ms=300)

@@ -8,7 +8,7 @@ import pytest
 
 from executors.terminals import base
 from executors.terminals.adapter import ModuleTerminal
-from tests.contract.terminals import Rig, bought, broker, far_port, rig, sent  # noqa: F401
+from tests.contract.terminals import Rig, bought, sent
 
 DEAL, PENDING, SLTP, MODIFY, REMOVE, CLOSE_BY = 1, 5, 6, 7, 8, 10
 BUY, SELL, BUY_LIMIT, SELL_LIMIT, BUY_STOP, SELL_STOP, BUY_STOP_LIMIT = range(7)
@@ -19,7 +19,7 @@ LOT = Decimal("0.1")
 HOUR_MS = 3_600_000
 
 
-def broker_now_ms(rig: Rig) -> int:  # noqa: F811
+def broker_now_ms(rig: Rig) -> int:
     return int(rig.broker.oracle.call("health")["now_ms"])
 
 
@@ -42,7 +42,7 @@ def placed(terminal: ModuleTerminal, kind: int, price: str, **more: object) -> b
     return order
 
 
-def history(rig: Rig, terminal: ModuleTerminal, ticket: int) -> base.Order:  # noqa: F811
+def history(rig: Rig, terminal: ModuleTerminal, ticket: int) -> base.Order:
     now = broker_now_ms(rig)
     (order,) = [
         item for item in terminal.history_orders(now - HOUR_MS, now + HOUR_MS) if item.ticket == ticket
@@ -50,7 +50,7 @@ def history(rig: Rig, terminal: ModuleTerminal, ticket: int) -> base.Order:  # n
     return order
 
 
-def test_t23_an_order_expires_at_its_second_utc(rig: Rig) -> None:  # noqa: F811
+def test_t23_an_order_expires_at_its_second_utc(rig: Rig) -> None:
     terminal = rig.open("net")  # Moscow's clock
     expiry = (broker_now_ms(rig) // 1000 + 120) * 1000
     order = placed(terminal, BUY_LIMIT, "1.09", type_time=AT, expiration_ms=expiry, magic=70)
@@ -63,7 +63,7 @@ def test_t23_an_order_expires_at_its_second_utc(rig: Rig) -> None:  # noqa: F811
     assert (past.state, past.magic, past.volume_current) == (6, 70, LOT)
 
 
-def test_t24_expiries_that_cannot_be_are_refused(rig: Rig) -> None:  # noqa: F811
+def test_t24_expiries_that_cannot_be_are_refused(rig: Rig) -> None:
     terminal = rig.open()
     fields = {
         "action": PENDING,
@@ -87,7 +87,7 @@ def test_t24_expiries_that_cannot_be_are_refused(rig: Rig) -> None:  # noqa: F81
     assert terminal.orders() == ()
 
 
-def test_t25_a_stop_limit_becomes_a_limit_of_the_same_ticket_and_fills(rig: Rig) -> None:  # noqa: F811
+def test_t25_a_stop_limit_becomes_a_limit_of_the_same_ticket_and_fills(rig: Rig) -> None:
     terminal = rig.open()
     order = placed(terminal, BUY_STOP_LIMIT, "1.1020", stoplimit=Decimal("1.1015"), magic=71)
     assert (order.type, order.price_open, order.price_stoplimit) == (6, Decimal("1.102"), Decimal("1.1015"))
@@ -101,7 +101,7 @@ def test_t25_a_stop_limit_becomes_a_limit_of_the_same_ticket_and_fills(rig: Rig)
     assert (past.state, past.position_id, past.volume_current) == (4, position.identifier, Decimal(0))
 
 
-def test_t26_an_order_is_changed_in_price_levels_and_expiry(rig: Rig) -> None:  # noqa: F811
+def test_t26_an_order_is_changed_in_price_levels_and_expiry(rig: Rig) -> None:
     terminal = rig.open()
     order = placed(terminal, SELL_LIMIT, "1.11", sl=Decimal("1.12"), tp=Decimal("1.10"))
     expiry = (broker_now_ms(rig) // 1000 + 3600) * 1000
@@ -120,7 +120,7 @@ def test_t26_an_order_is_changed_in_price_levels_and_expiry(rig: Rig) -> None:  
     assert sent(terminal, action=REMOVE, order=order.ticket).retcode == 10013
 
 
-def test_t27_near_the_market_orders_and_positions_are_frozen(rig: Rig) -> None:  # noqa: F811
+def test_t27_near_the_market_orders_and_positions_are_frozen(rig: Rig) -> None:
     terminal = rig.open()
     spec = terminal.spec("EURUSD.far")
     assert spec is not None
@@ -143,7 +143,7 @@ def test_t27_near_the_market_orders_and_positions_are_frozen(rig: Rig) -> None: 
     assert sent(terminal, **close).retcode == DONE
 
 
-def test_t28_close_by_takes_two_sides_of_one_symbol(rig: Rig) -> None:  # noqa: F811
+def test_t28_close_by_takes_two_sides_of_one_symbol(rig: Rig) -> None:
     terminal = rig.open()
     first, second = bought(terminal), bought(terminal)
     assert sent(terminal, action=CLOSE_BY, position=first.ticket, position_by=second.ticket).retcode == 10013
@@ -159,7 +159,7 @@ def test_t28_close_by_takes_two_sides_of_one_symbol(rig: Rig) -> None:  # noqa: 
     assert spec.order_mode & 64 == 0  # a broker that does not know it
 
 
-def test_t29_a_position_is_closed_in_parts_and_never_beyond(rig: Rig) -> None:  # noqa: F811
+def test_t29_a_position_is_closed_in_parts_and_never_beyond(rig: Rig) -> None:
     terminal = rig.open()
     position = bought(terminal, Decimal("0.3"), magic=72)
     close = {
@@ -186,7 +186,7 @@ def test_t29_a_position_is_closed_in_parts_and_never_beyond(rig: Rig) -> None:  
     ]  # fmt: skip
 
 
-def test_t30_on_a_netting_account_levels_go_by_symbol_and_orders_join_the_position(rig: Rig) -> None:  # noqa: F811
+def test_t30_on_a_netting_account_levels_go_by_symbol_and_orders_join_the_position(rig: Rig) -> None:
     terminal = rig.open("net")
     common = {"action": DEAL, "symbol": "EURUSD", "type_filling": IOC}
     opened = sent(terminal, **common, volume=LOT, type=BUY)
@@ -207,7 +207,7 @@ def test_t30_on_a_netting_account_levels_go_by_symbol_and_orders_join_the_positi
     assert terminal.positions() == ()
 
 
-def test_t31_volumes_and_prices_with_a_wrong_last_bit_are_read_as_meant(rig: Rig) -> None:  # noqa: F811
+def test_t31_volumes_and_prices_with_a_wrong_last_bit_are_read_as_meant(rig: Rig) -> None:
     terminal = rig.open("noisy")
     position = bought(terminal, Decimal("0.3"), symbol="EURUSD")
     assert (position.volume, position.price_open) == (Decimal("0.3"), Decimal("1.1001"))

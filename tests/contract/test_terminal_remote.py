@@ -10,13 +10,12 @@ from executors.errors import TerminalUnavailable
 from executors.messages import TerminalConfig
 from executors.terminals.factory import open_terminal
 from executors.terminals.remote import place_of
-from tests.contract.terminals import broker, far_port  # noqa: F401
 from tests.paper import PASSWORD, PaperBroker
 
 PROGRAM = r"C:\MT5\one\terminal64.exe"
 
 
-def config_of(broker: PaperBroker, login: int, path: str) -> TerminalConfig:  # noqa: F811
+def config_of(broker: PaperBroker, login: int, path: str) -> TerminalConfig:
     account = broker.account(login, "classic")
     values: dict[str, Any] = {
         "terminal_id": "far", "version": 1, "label": "", "kind": "remote", "enabled": True, "host_id": "here", "epoch": 1,
@@ -26,7 +25,7 @@ def config_of(broker: PaperBroker, login: int, path: str) -> TerminalConfig:  # 
     return TerminalConfig.model_validate(values)
 
 
-def test_n01_it_is_opened_by_host_and_port(broker: PaperBroker, far_port: int) -> None:  # noqa: F811
+def test_n01_it_is_opened_by_host_and_port(broker: PaperBroker, far_port: int) -> None:
     config = config_of(broker, 801, f"127.0.0.1:{far_port}")
     terminal = open_terminal(config, PASSWORD)
     assert terminal.connect().stranger(config.login, config.server) == ""
@@ -35,8 +34,8 @@ def test_n01_it_is_opened_by_host_and_port(broker: PaperBroker, far_port: int) -
 
 
 def test_n02_the_program_behind_the_address_has_to_be_the_one_that_answers(
-    broker: PaperBroker,  # noqa: F811
-    far_port: int,  # noqa: F811
+    broker: PaperBroker,
+    far_port: int,
 ) -> None:
     config = config_of(broker, 802, f"127.0.0.1:{far_port}/{PROGRAM}")
     terminal = open_terminal(config, PASSWORD)
@@ -49,7 +48,7 @@ def test_n02_the_program_behind_the_address_has_to_be_the_one_that_answers(
     terminal.disconnect()
 
 
-def test_n03_nobody_there_is_unavailable(broker: PaperBroker) -> None:  # noqa: F811
+def test_n03_nobody_there_is_unavailable(broker: PaperBroker) -> None:
     terminal = open_terminal(config_of(broker, 803, "127.0.0.1:1"), PASSWORD)
     with pytest.raises(TerminalUnavailable, match="-10003"):
         terminal.connect()
@@ -75,7 +74,7 @@ def test_n05_what_is_no_place_is_refused_with_one_that_is(path: str) -> None:
         place_of(path)
 
 
-def test_n06_what_is_no_bridge_is_unavailable(broker: PaperBroker) -> None:  # noqa: F811
+def test_n06_what_is_no_bridge_is_unavailable(broker: PaperBroker) -> None:
     """Something else listens on that port, and says so in its own way."""
     with socket.create_server(("127.0.0.1", 0)) as other:
 

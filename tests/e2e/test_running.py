@@ -249,7 +249,7 @@ def test_the_next_run_ends_what_an_earlier_one_left(stack: Stack) -> None:
             assert process.stdout is not None
             assert process.stdout.readline() == b"deaf\n"
         assert "Ended 1 processes that were left" in command(stack, "stop").stdout
-        assert leftover.wait(5) == -signal.SIGKILL
+        assert leftover.wait(30) == -signal.SIGKILL
         assert stranger.poll() is None
         stranger.kill()
 

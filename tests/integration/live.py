@@ -122,22 +122,22 @@ class Socket:
         self.n = 0
 
     async def __aenter__(self) -> "Socket":
-        connected, _ = await self.communicator.connect(timeout=5)
+        connected, _ = await self.communicator.connect(timeout=30)
         assert connected, "the handshake was refused"
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.communicator.disconnect(timeout=5)
+        await self.communicator.disconnect(timeout=30)
 
     async def refused(self) -> bool:
-        connected, _ = await self.communicator.connect(timeout=5)
+        connected, _ = await self.communicator.connect(timeout=30)
         return not connected
 
     async def send(self, message: Any) -> None:
         text = message if isinstance(message, str) else json.dumps(message)
         await self.communicator.send_to(text_data=text)
 
-    async def read(self, limit_s: float = 5) -> dict[str, Any]:
+    async def read(self, limit_s: float = 30) -> dict[str, Any]:
         output = await self.communicator.receive_output(limit_s)
         assert output["type"] == "websocket.send", output
         message: dict[str, Any] = json.loads(output["text"])
@@ -145,7 +145,7 @@ class Socket:
         assert message["n"] == self.n
         return message
 
-    async def read_until(self, kind: str, limit_s: float = 5) -> dict[str, Any]:
+    async def read_until(self, kind: str, limit_s: float = 30) -> dict[str, Any]:
         async with asyncio.timeout(limit_s):
             while (message := await self.read(limit_s))["type"] != kind:
                 pass
@@ -154,7 +154,7 @@ class Socket:
     async def silent(self, seconds: float = 0.2) -> bool:
         return bool(await self.communicator.receive_nothing(seconds, 0.01))
 
-    async def closed(self, limit_s: float = 5) -> int:
+    async def closed(self, limit_s: float = 30) -> int:
         """The close code; what came before it is read over."""
         async with asyncio.timeout(limit_s):
             while True:

@@ -195,14 +195,19 @@ def follow(replica: Valkey, primary: Valkey) -> None:
     with replica.client() as client:
         client.config_set("masterauth", "test-password")
         client.replicaof("127.0.0.1", primary.server.port)
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up", 10, 0.02)
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", 60, 0.02)
 
 
 async def test_durability_says_whether_the_replicas_have_it(
-    ted: Any, state_server: Valkey, make_valkey: Callable[..., Valkey], settings: Any
+    ted: Any,
+    state_server: Valkey,
+    make_valkey: Callable[..., Valkey],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tradedist.redis.TIMEOUT_S", 60.0)  # longer than the waits below
     settings.REPLICAS_CONFIRM = 1
-    settings.REPLICAS_WAIT_MS = 1_000  # a busy machine's disk
+    settings.REPLICAS_WAIT_MS = 30_000  # a busy machine's disk: it has all the time when it is there
     replica = make_valkey(durable=True)
     follow(replica, state_server)
     body = an_open()
@@ -217,16 +222,13 @@ async def test_durability_says_whether_the_replicas_have_it(
     began = time.monotonic()
     answer = await dispatch.accept(late, ted, source="rest")
     assert (answer.created, answer.view.durability) == (True, "degraded")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20  # not as long as the replica stands still
     assert (await dispatch.accept(late, ted, source="rest")).view.durability == "degraded"
     replica.cont()
-
-    async def again() -> str:
-        return (await dispatch.accept(late, ted, source="rest")).view.durability
-
-    async with asyncio.timeout(10):
-        while await again() != "full":  # noqa: ASYNC110  the same id again says how it is now
-            await asyncio.sleep(0.02)
+    settings.REPLICAS_WAIT_MS = 30_000
+    await dispatch.close_process()
+    again = await dispatch.accept(late, ted, source="rest")  # the same id again says how it is now
+    assert (again.created, again.view.durability) == (False, "full")
 
 
 async def test_a_forgotten_script_is_loaded_with_replicas_too(
@@ -279,7 +281,7 @@ async def test_as_a_backup_only_unreported_orders_become_tasks(
             state_redis.hget(keys.order(f"{done['signal_id']}:{terminal_id}"), "leg")
         )
         ExecutorStore(state_redis, terminal_id).publish("j", 1, journaled(leg, S.INTENT, S.FILLED), after=0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not published:  # noqa: ASYNC110  a thread publishes
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.2)
@@ -296,5 +298,5 @@ async def test_by_default_every_order_becomes_a_task(
     body = an_open()
     await dispatch.accept(body, ted, source="rest")
     here: Fanout = dispatch.process().fanout
-    await asyncio.wait(here._tasks, timeout=5)
+    await asyncio.wait(here._tasks, timeout=30)
     assert sorted(published) == [f"{body['signal_id']}:{name}" for name in ("london", "tokyo")]

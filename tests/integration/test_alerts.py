@@ -11,7 +11,7 @@ from executors import alerts as alerts_module
 from executors import link as link_module
 from executors.alerts import EVENT_MS, AlertCode, Alerts, counts, read_alerts, recent
 from tests.integration.live import make_terminal, make_user
-from tests.running_executor import Maker, broker, running_executor  # noqa: F401
+from tests.running_executor import Maker
 from tests.valkey import Valkey
 from tradedist import keys
 from tradedist.clock import now_ms
@@ -85,7 +85,7 @@ def test_what_redis_does_not_take_waits_for_it(state_server: Valkey, state_redis
 
 
 def test_a_wrong_clock_opens_nothing_until_it_is_set(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = running_executor()

@@ -14,7 +14,7 @@ from executors.errors import Code
 from executors.messages import ExecutionReport
 from executors.orders import OrderState
 from executors.terminals.paper.broker.faults import OF_A_CALL, STANDING
-from tests.running_executor import Maker, RunningExecutor, broker, running_executor  # noqa: F401
+from tests.running_executor import Maker, RunningExecutor
 
 S = OrderState
 LOST, REFUSED = Code.OUTCOME_UNKNOWN, Code.BROKER_REFUSED
@@ -143,7 +143,7 @@ def test_v00_every_kind_of_fault_has_its_case() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_v01_to_v59_how_it_ends(running_executor: Maker, name: str) -> None:  # noqa: F811
+def test_v01_to_v59_how_it_ends(running_executor: Maker, name: str) -> None:
     case = CASES[name]
     run = running_executor(case.personality)
     before = 0
@@ -211,7 +211,7 @@ def _noticed(run: RunningExecutor, case: Case) -> bool:
 
 @pytest.mark.parametrize("mode", ["broken", "stuck"])
 def test_v60_a_terminal_that_crashes_before_an_order_loses_none(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     mode: str,
 ) -> None:
     run = running_executor()
@@ -224,7 +224,7 @@ def test_v60_a_terminal_that_crashes_before_an_order_loses_none(
     assert len(run.trades()) == (report.state is S.FILLED)
 
 
-def test_v61_the_broker_killed_between_orders(running_executor: Maker) -> None:  # noqa: F811
+def test_v61_the_broker_killed_between_orders(running_executor: Maker) -> None:
     run = running_executor()
     assert run.settle(run.open()).state is S.FILLED
     run.broker.restart()
@@ -235,7 +235,7 @@ def test_v61_the_broker_killed_between_orders(running_executor: Maker) -> None: 
     assert run.broker.oracle.positions(run.login) == []
 
 
-def test_v62_orders_that_die_in_an_outage_say_so(running_executor: Maker) -> None:  # noqa: F811
+def test_v62_orders_that_die_in_an_outage_say_so(running_executor: Maker) -> None:
     run = running_executor()
     run.broker.fault("outage")
     run.broker.oracle.call("drop_connections", run.login)
@@ -246,7 +246,7 @@ def test_v62_orders_that_die_in_an_outage_say_so(running_executor: Maker) -> Non
     assert run.trades() == []
 
 
-def test_v63_an_executor_that_dies_with_an_answer_on_the_way_looks_it_up(running_executor: Maker) -> None:  # noqa: F811
+def test_v63_an_executor_that_dies_with_an_answer_on_the_way_looks_it_up(running_executor: Maker) -> None:
     """Its thread is stopped while the answer of an executed order has been lost; the next one knows nothing but the journal."""
     run = running_executor()
     run.broker.fault("lose_answer", login=run.login, at=1)
@@ -260,7 +260,7 @@ def test_v63_an_executor_that_dies_with_an_answer_on_the_way_looks_it_up(running
     assert [deal.volume for deal in run.trades()] == [0.1]
 
 
-def test_v64_another_account_in_the_terminal_gets_no_order(running_executor: Maker) -> None:  # noqa: F811
+def test_v64_another_account_in_the_terminal_gets_no_order(running_executor: Maker) -> None:
     """Somebody logs the terminal in elsewhere: the executor logs it in again before anything is sent."""
     from executors.terminals import paper as mt5
 
@@ -276,7 +276,7 @@ def test_v64_another_account_in_the_terminal_gets_no_order(running_executor: Mak
 
 @pytest.mark.parametrize("personality", ["classic", "usa", "micro", "net"])
 def test_v65_brokers_that_rewrite_comments_do_not_hide_an_order(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     personality: str,
 ) -> None:
     """The magic finds it, where comments are cut, emptied or appended to, on hedging and netting accounts."""
@@ -289,7 +289,7 @@ def test_v65_brokers_that_rewrite_comments_do_not_hide_an_order(
     assert run.broker.oracle.positions(run.login) == []
 
 
-def test_v66_the_account_is_the_same_after_every_fault(running_executor: Maker) -> None:  # noqa: F811
+def test_v66_the_account_is_the_same_after_every_fault(running_executor: Maker) -> None:
     """Fifteen orders through a broker that does something wrong to a third of all calls: each told as it was."""
     run = running_executor()
     run.broker.oracle.call("fault_seed", 11)
@@ -304,7 +304,7 @@ def test_v66_the_account_is_the_same_after_every_fault(running_executor: Maker) 
     assert tickets == {position.ticket for position in run.broker.oracle.positions(run.login)}
 
 
-def test_v67_a_symbol_whose_mask_lies_is_traded_with_what_it_takes(running_executor: Maker) -> None:  # noqa: F811
+def test_v67_a_symbol_whose_mask_lies_is_traded_with_what_it_takes(running_executor: Maker) -> None:
     """FOK is named and refused, IOC is taken: by an open, and by a close."""
     run = running_executor("liar")
     assert run.settle(run.open()).state is S.FILLED

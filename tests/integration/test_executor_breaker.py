@@ -3,12 +3,12 @@
 from typing import Any
 
 from executors.orders import OrderState
-from tests.running_executor import Maker, broker, running_executor  # noqa: F401
+from tests.running_executor import Maker
 from tradedist import keys
 
 
 def test_the_alert_stands_until_an_operator_resumes(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     settings: Any,
 ) -> None:
     settings.BREAKER_REJECTIONS = 2

@@ -14,7 +14,7 @@ import pytest
 from executors.errors import Code
 from executors.orders import OrderState
 from tests.paper import PASSWORD
-from tests.running_executor import Maker, RunningExecutor, broker, running_executor  # noqa: F401
+from tests.running_executor import Maker, RunningExecutor
 from tests.valkey import Valkey
 from tradedist import keys
 from tradedist import settings as shipped
@@ -29,7 +29,7 @@ def shown_positions(run: RunningExecutor) -> list[dict[str, Any]]:
 
 
 def test_x01_account_positions_and_orders_are_shown_and_kept_fresh(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     settings: Any,
 ) -> None:
     run = running_executor()
@@ -49,7 +49,7 @@ def test_x01_account_positions_and_orders_are_shown_and_kept_fresh(
     run.wait_for(looked_three_times, "three looks", SOON_S)
 
 
-def test_x12_what_is_shown_is_500_ms_old_at_most(running_executor: Maker, settings: Any) -> None:  # noqa: F811
+def test_x12_what_is_shown_is_500_ms_old_at_most(running_executor: Maker, settings: Any) -> None:
     """By the times that the executor itself writes into what it publishes, at the shipped setting."""
     assert shipped.ACCOUNT_SYNC_MS == 500
     settings.ACCOUNT_SYNC_MS = 500
@@ -70,7 +70,7 @@ def test_x12_what_is_shown_is_500_ms_old_at_most(running_executor: Maker, settin
     )  # a look of 70 ms makes room for orders: the machine does other things, too
 
 
-def test_x13_own_changes_are_shown_within_500_ms(running_executor: Maker, settings: Any) -> None:  # noqa: F811
+def test_x13_own_changes_are_shown_within_500_ms(running_executor: Maker, settings: Any) -> None:
     """From the time that the report carries to the time of the account that shows it; no look is due by itself."""
     settings.ACCOUNT_SYNC_MS = 60_000
     run = running_executor()
@@ -84,7 +84,7 @@ def test_x13_own_changes_are_shown_within_500_ms(running_executor: Maker, settin
     assert median(waits) < 500, waits
 
 
-def test_x14_a_configuration_applies_within_500_ms(running_executor: Maker) -> None:  # noqa: F811
+def test_x14_a_configuration_applies_within_500_ms(running_executor: Maker) -> None:
     run = running_executor()
     waits = []
     for number in range(5):
@@ -99,7 +99,7 @@ def test_x14_a_configuration_applies_within_500_ms(running_executor: Maker) -> N
     )
 
 
-def test_x02_own_changes_are_shown_at_once(running_executor: Maker, settings: Any) -> None:  # noqa: F811
+def test_x02_own_changes_are_shown_at_once(running_executor: Maker, settings: Any) -> None:
     """With a sync that would come only after a minute."""
     settings.ACCOUNT_SYNC_MS = 60_000
     run = running_executor()
@@ -110,7 +110,7 @@ def test_x02_own_changes_are_shown_at_once(running_executor: Maker, settings: An
     run.wait_for(lambda: shown_positions(run) == [], "the close", SOON_S)
 
 
-def test_x03_what_other_hands_do_is_shown(running_executor: Maker) -> None:  # noqa: F811
+def test_x03_what_other_hands_do_is_shown(running_executor: Maker) -> None:
     """A stop-loss, the owner's telephone, an order placed in the terminal itself."""
     from executors.terminals import paper as mt5
 
@@ -129,7 +129,7 @@ def test_x03_what_other_hands_do_is_shown(running_executor: Maker) -> None:  # n
     run.wait_for(lambda: len(run.shown("pending_orders") or []) == 1, "the waiting order", SOON_S)
 
 
-def test_x04_a_configuration_applies_without_a_restart(running_executor: Maker) -> None:  # noqa: F811
+def test_x04_a_configuration_applies_without_a_restart(running_executor: Maker) -> None:
     run = running_executor()
     assert run.settle(run.open()).state is S.FILLED
     thread = run.executor
@@ -146,7 +146,7 @@ def test_x04_a_configuration_applies_without_a_restart(running_executor: Maker) 
     assert thread.is_alive()
 
 
-def test_x05_filling_and_specs_are_each_symbols_own(running_executor: Maker) -> None:  # noqa: F811
+def test_x05_filling_and_specs_are_each_symbols_own(running_executor: Maker) -> None:
     """FOK first, IOC where that alone is allowed, RETURN where the mask is empty; lots cut to the symbol's step."""
     run = running_executor("lab")
     for symbol, filling in (("EURUSD", 0), ("EURUSD.gtc", 2)):
@@ -166,7 +166,7 @@ def test_x05_filling_and_specs_are_each_symbols_own(running_executor: Maker) -> 
     ],
 )
 def test_x06_a_wrong_account_never_trades(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     change: dict[str, Any],
     says: str,
 ) -> None:
@@ -179,7 +179,7 @@ def test_x06_a_wrong_account_never_trades(
     assert run.trades() == []
 
 
-def test_x07_a_terminal_that_runs_elsewhere_never_trades(running_executor: Maker) -> None:  # noqa: F811
+def test_x07_a_terminal_that_runs_elsewhere_never_trades(running_executor: Maker) -> None:
     """The package attached to another terminal than the configured one. It says so, alarms, and tries again."""
     run = running_executor()
     run.broker.fault("cross_wired", login=run.login)
@@ -193,7 +193,7 @@ def test_x07_a_terminal_that_runs_elsewhere_never_trades(running_executor: Maker
     assert run.settle(run.open()).state is S.FILLED
 
 
-def test_x08_the_terminal_is_reconnected_and_the_alarm_comes_in_between(running_executor: Maker) -> None:  # noqa: F811
+def test_x08_the_terminal_is_reconnected_and_the_alarm_comes_in_between(running_executor: Maker) -> None:
     run = running_executor()
     run.broker.fault("outage")
     run.broker.oracle.call("drop_connections", run.login)
@@ -205,7 +205,7 @@ def test_x08_the_terminal_is_reconnected_and_the_alarm_comes_in_between(running_
 
 
 def test_x09_redis_is_reconnected_within_two_seconds_and_nothing_is_missing(
-    running_executor: Maker,  # noqa: F811
+    running_executor: Maker,
     state_server: Valkey,
     state_redis: Any,
 ) -> None:
@@ -224,7 +224,7 @@ def test_x09_redis_is_reconnected_within_two_seconds_and_nothing_is_missing(
     assert seen == "READY"
 
 
-def test_x10_another_account_in_the_terminal_is_noticed_without_an_order(running_executor: Maker) -> None:  # noqa: F811
+def test_x10_another_account_in_the_terminal_is_noticed_without_an_order(running_executor: Maker) -> None:
     from executors.terminals import paper as mt5
 
     run = running_executor()
@@ -234,7 +234,7 @@ def test_x10_another_account_in_the_terminal_is_noticed_without_an_order(running
     run.wait_for(lambda: run.shown("account")["login"] == run.login, "the right account shown", SOON_S)
 
 
-def test_x11_what_the_terminal_was_opened_with_takes_a_new_executor(running_executor: Maker) -> None:  # noqa: F811
+def test_x11_what_the_terminal_was_opened_with_takes_a_new_executor(running_executor: Maker) -> None:
     """Another path, password or clock: it ends between two orders, and the supervisor starts the next one."""
     run = running_executor()
     assert run.settle(run.open()).state is S.FILLED

@@ -46,7 +46,7 @@ def taken(count: int) -> list[Any]:
         connection.Consumer(Queue(QUEUE), callbacks=[take], accept=["json"]),
     ):
         while len(found) < count:
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=30)
     return found
 
 
@@ -92,7 +92,7 @@ async def test_orders_of_a_moment_become_tasks_together(
         waker.wake(texts(*legs[1:3]))
         waker.wake(texts(legs[3]))  # more than may be pending
         assert published.empty(), "not before the grace"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await published.get() == [leg.order_id for leg in legs[:3]]
             await asyncio.sleep(0.01)
             waker.wake(texts(legs[4]))

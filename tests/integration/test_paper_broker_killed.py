@@ -15,7 +15,7 @@ from executors.terminals.paper.broker.session import Session
 from executors.terminals.paper.check import check
 from executors.terminals.paper.link import Link, LinkError
 from executors.terminals.paper.oracle import from_directory
-from tests.paper import PASSWORD, PaperBroker, paper_broker  # noqa: F401
+from tests.paper import PASSWORD, PaperBroker
 
 CLIENTS = 6
 KILLS = 5
@@ -89,7 +89,7 @@ class Client(threading.Thread):
         link.close()
 
 
-def test_what_was_answered_survives_kills_and_nothing_is_there_twice(paper_broker: PaperBroker) -> None:  # noqa: F811
+def test_what_was_answered_survives_kills_and_nothing_is_there_twice(paper_broker: PaperBroker) -> None:
     clients = [Client(paper_broker, 10 + number) for number in range(CLIENTS)]
     for client in clients:
         paper_broker.account(client.login, "lab", 1_000_000.0)
@@ -118,7 +118,7 @@ def test_what_was_answered_survives_kills_and_nothing_is_there_twice(paper_broke
     paper_broker.check()
 
 
-def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(paper_broker: PaperBroker) -> None:  # noqa: F811
+def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(paper_broker: PaperBroker) -> None:
     paper_broker.account(1, "lab")
     paper_broker.stop()
     path = Path(paper_broker.directory) / ledger_file.FILE
@@ -139,13 +139,13 @@ def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(paper_broker: Pap
         paper_broker.start()
 
 
-def test_two_brokers_do_not_share_a_ledger(paper_broker: PaperBroker) -> None:  # noqa: F811
+def test_two_brokers_do_not_share_a_ledger(paper_broker: PaperBroker) -> None:
     second = PaperBroker(paper_broker.directory)
     with pytest.raises(RuntimeError, match="another paper broker uses"):
         second.start()
 
 
-def test_accounts_prices_and_history_are_the_same_after_a_restart(paper_broker: PaperBroker) -> None:  # noqa: F811
+def test_accounts_prices_and_history_are_the_same_after_a_restart(paper_broker: PaperBroker) -> None:
     from executors.terminals import paper as mt5
 
     paper_broker.account(1, "classic", 500.0)

@@ -7,7 +7,7 @@ import pytest
 
 from executors.terminals import paper as mt5
 from executors.terminals.paper import operate
-from tests.paper import PASSWORD, PaperBroker, paper_broker  # noqa: F401
+from tests.paper import PASSWORD, PaperBroker
 
 SCRIPT = """
 [[step]]
@@ -24,7 +24,7 @@ call = "health"
 
 
 def test_calls_print_json_and_failures_their_sentence(
-    paper_broker: PaperBroker,  # noqa: F811
+    paper_broker: PaperBroker,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     url = ["--url", paper_broker.url]
@@ -40,7 +40,7 @@ def test_calls_print_json_and_failures_their_sentence(
     assert "refused" in capsys.readouterr().err
 
 
-def test_a_script_plays_in_order_and_in_time(paper_broker: PaperBroker, tmp_path: Path) -> None:  # noqa: F811
+def test_a_script_plays_in_order_and_in_time(paper_broker: PaperBroker, tmp_path: Path) -> None:
     waits: list[float] = []
     answers = operate.play(paper_broker.oracle, SCRIPT, waits.append)
     assert waits == [0, 0.2, 0]
@@ -61,6 +61,6 @@ def test_a_script_plays_in_order_and_in_time(paper_broker: PaperBroker, tmp_path
         ('[[step]]\ncall = "health"\nat = 1', "unknown key at"),
     ],
 )
-def test_scripts_that_cannot_be_played(paper_broker: PaperBroker, script: str, says: str) -> None:  # noqa: F811
+def test_scripts_that_cannot_be_played(paper_broker: PaperBroker, script: str, says: str) -> None:
     with pytest.raises(operate.ScriptError, match=says):
         operate.play(paper_broker.oracle, script, lambda _: None)

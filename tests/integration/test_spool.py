@@ -85,7 +85,7 @@ class Web:
 
     async def inherited(self, count: int) -> None:
         self.spool.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.spool.entries) < count:  # noqa: ASYNC110  a thread brings them
                 await asyncio.sleep(0.01)
 

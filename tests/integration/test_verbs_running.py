@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from executors.messages import SIGNAL
 from executors.orders import OrderState
-from tests.running_executor import Maker, RunningExecutor, broker, running_executor  # noqa: F401
+from tests.running_executor import Maker, RunningExecutor
 
 S = OrderState
 
@@ -26,7 +26,7 @@ def shown(running: RunningExecutor, name: str) -> list[dict[str, Any]]:
     return found if isinstance(found, list) else json.loads(found or "[]")
 
 
-def test_a_pending_order_its_change_its_trigger_and_its_trailing_stop(running_executor: Maker) -> None:  # noqa: F811
+def test_a_pending_order_its_change_its_trigger_and_its_trailing_stop(running_executor: Maker) -> None:
     running = running_executor("lab")
     name = running.open(
         order_type="limit", price=Decimal("1.09"), trailing={"distance": "0.002"}, ttl_ms=30_000
@@ -65,7 +65,7 @@ def test_a_pending_order_its_change_its_trigger_and_its_trailing_stop(running_ex
     running.wait_for(lambda: not shown(running, "positions"), "the end of the position")
 
 
-def test_part_cancel_and_close_by(running_executor: Maker) -> None:  # noqa: F811
+def test_part_cancel_and_close_by(running_executor: Maker) -> None:
     running = running_executor("lab")
     names = [
         running.open(lots=Decimal("0.4")),

@@ -51,7 +51,7 @@ class Bench:
             )
         if not wait:
             return self
-        wait_until(lambda: self.log.read_text().count("ready.") > ready, 30, 0.01)
+        wait_until(lambda: self.log.read_text().count("ready.") > ready, 120, 0.01)
         return self
 
     def kill(self) -> None:
@@ -65,7 +65,7 @@ class Bench:
     def noted(self) -> list[str]:
         return [line.partition(" ")[2] for line in self.notes.read_text().splitlines()]
 
-    def wait(self, text: str, limit_s: float = 40) -> float:
+    def wait(self, text: str, limit_s: float = 120) -> float:
         """Seconds until it is noted."""
         began = time.monotonic()
         try:
@@ -94,7 +94,7 @@ def bench(make_valkey: Callable[..., Valkey], tmp_path: Path) -> Iterator[Bench]
 
 def test_what_a_killed_worker_had_taken_the_next_one_does_at_once(bench: Bench) -> None:
     bench.start()
-    bench.publish("first", 30.0)
+    bench.publish("first", 200.0)
     bench.wait("first begun")
     with bench.server.client() as client:
         assert client.hlen(keys.unacked(TERMINAL)) == 1
@@ -102,7 +102,7 @@ def test_what_a_killed_worker_had_taken_the_next_one_does_at_once(bench: Bench) 
         client.set(f"{keys.unacked(TERMINAL)}.mutex", "held", ex=300)
         bench.kill()
         bench.start()
-        wait_until(lambda: bench.noted().count("first begun") == 2, 25, 0.005)  # it alone would take 30 s
+        wait_until(lambda: bench.noted().count("first begun") == 2, 120, 0.005)  # it alone would take 200 s
         assert (
             client.exists("unacked", "unacked_index", "unacked_mutex") == 0
         )  # the names that all workers would share
@@ -133,7 +133,7 @@ def test_a_broker_that_hangs_and_comes_back_or_is_replaced_does_not_end_the_work
     before = bench.trouble()
     bench.server.freeze()
     began = time.monotonic()
-    wait_until(lambda: bench.trouble() > before, 40, 0.01)
+    wait_until(lambda: bench.trouble() > before, 120, 0.01)
     noticed = time.monotonic() - began
     bench.server.restart()
     for number in range(5):
@@ -151,13 +151,13 @@ def test_a_worker_whose_acknowledgement_was_lost_goes_on(bench: Bench) -> None:
     bench.publish("cut", 0.5)
     bench.wait("cut begun")
     bench.server.freeze()
-    wait_until(lambda: "Couldn't ack" in bench.log.read_text(), 40, 0.02)
+    wait_until(lambda: "Couldn't ack" in bench.log.read_text(), 120, 0.02)
     bench.server.cont()
     bench.publish("next")
     took = bench.wait("next done")
     print(f"\nafter a lost acknowledgement {took:.1f} s to the next task's end")
     with bench.server.client() as client:
-        wait_until(lambda: client.hlen(keys.unacked(TERMINAL)) == 0, 20, 0.05)
+        wait_until(lambda: client.hlen(keys.unacked(TERMINAL)) == 0, 60, 0.05)
 
 
 def test_closes_go_first_and_only_json_is_read(bench: Bench) -> None:
@@ -182,9 +182,9 @@ def test_it_answers_ping_and_sends_its_heartbeat_every_thirty_seconds(bench: Ben
     bench.start()
     assert bench.process is not None
     name = f"{TERMINAL}@local"
-    answers = bench.publisher.control.inspect(timeout=5, limit=1).ping()
+    answers = bench.publisher.control.inspect(timeout=30, limit=1).ping()
     assert answers == {name: {"ok": "pong"}}
-    conf = bench.publisher.control.inspect(timeout=5, limit=1).conf() or {}
+    conf = bench.publisher.control.inspect(timeout=30, limit=1).conf() or {}
     assert conf[name]["accept_content"] == ["json"]
     bench.process.send_signal(signal.SIGTERM)
     bench.process.wait(10)
