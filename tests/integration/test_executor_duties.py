@@ -5,6 +5,7 @@ The cases `x…`. Figures here are bounds that hold on a busy machine, not measu
 
 import time
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -26,6 +27,10 @@ SOON_S = 5.0  # whatever else this machine does
 def shown_positions(run: RunningExecutor) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = run.shown("positions") or []
     return found
+
+
+def shows(run: RunningExecutor, held: int) -> bool:
+    return len(shown_positions(run)) == held
 
 
 def test_x01_account_positions_and_orders_are_shown_and_kept_fresh(
@@ -79,7 +84,7 @@ def test_x13_own_changes_are_shown_within_500_ms(running_executor: Maker, settin
     for number in range(6):
         report = run.settle(run.close_all() if number % 2 else run.open())
         held = 0 if number % 2 else 1
-        run.wait_for(lambda held=held: len(shown_positions(run)) == held, "the change")
+        run.wait_for(partial(shows, run, held), "the change")
         waits.append(run.shown("account")["time_ms"] - report.time_ms)
     assert median(waits) < 500, waits
 
