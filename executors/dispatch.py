@@ -61,7 +61,7 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
     try:
         signal = parse(body)
         ttl_ms = time_to_live(signal)
-        await process().targets.resolve(user, signal.targets)
+        await process().targets.resolve(user, signal.targets, cancels=signal.action == "cancel")
         _rate.take(user.pk)
     except Refused as refused:
         try:
@@ -152,7 +152,7 @@ async def _record(signal: Signal, user: Any, ttl_ms: int, *, source: str, receiv
     entry: Kept | None = None
     try:
         for _ in range(STALE_TRIES):
-            resolved = await here.targets.resolve(user, signal.targets)
+            resolved = await here.targets.resolve(user, signal.targets, cancels=signal.action == "cancel")
             reached("accept-before-store")
             entry = Kept(
                 signal=signal,

@@ -146,19 +146,20 @@ def _granted(user: Any) -> tuple[set[str], set[str]]:
     return viewable, tradable
 
 
-def resolve_targets(user: Any, targets: Targets) -> list[tuple[str, int]]:
+def resolve_targets(user: Any, targets: Targets, *, cancels: bool = False) -> list[tuple[str, int]]:
     """The (terminal_id, epoch) that an order of this user goes to, without doubles, in order of id.
 
-    Raises Refused: TRADING_HALTED while all terminals are halted, FORBIDDEN for who may not trade, UNKNOWN_TERMINAL
-    and UNKNOWN_GROUP for what he may not see, NO_TERMINALS when nothing is left. A group means those of its terminals
-    that he may trade.
+    Raises Refused: TRADING_HALTED while all terminals are halted and it is no cancel, FORBIDDEN for who may not trade,
+    UNKNOWN_TERMINAL and UNKNOWN_GROUP for what he may not see, NO_TERMINALS when nothing is left. A group means those of
+    its terminals that he may trade.
     """
     who = standing(user)
     if not who.may_trade:
         raise Refused(Code.FORBIDDEN, "Your role only lets you look. Ask an admin for the trader role.", 403)
-    if GlobalMode.objects.filter(mode=Terminal.Mode.HALTED).exists():
+    if not cancels and GlobalMode.objects.filter(mode=Terminal.Mode.HALTED).exists():
         raise Refused(
-            Code.TRADING_HALTED, "All terminals are halted. An admin resumes them; then send a new signal."
+            Code.TRADING_HALTED,
+            "All terminals are halted: only cancels pass. An admin resumes them; then send a new signal.",
         )
     visible = _visible(user, who, "view")
     chosen: set[str] = set()

@@ -45,25 +45,26 @@ class TargetCache:
         self._known: OrderedDict[Key, Resolved] = OrderedDict()
         self._asking: dict[Key, asyncio.Task[Resolved]] = {}  # a burst of orders asks once
 
-    async def resolve(self, user: Any, targets: Targets) -> Resolved:
+    async def resolve(self, user: Any, targets: Targets, *, cancels: bool = False) -> Resolved:
         """Raises Refused, as `grants.resolve_targets` does (never remembered), or redis.RedisError."""
-        key = (user.pk, getattr(user, "token_scope", None), tuple(targets.groups), tuple(targets.terminals))
+        scope = getattr(user, "token_scope", None)
+        key = (user.pk, scope, tuple(targets.groups), tuple(targets.terminals), cancels)
         known = self._known.get(key)
         age_ms = monotonic_ms() - known.at_ms if known else AGE_MS
         if known is None or age_ms >= AGE_MS:
-            return await asyncio.shield(self._ask(key, user, targets))
+            return await asyncio.shield(self._ask(key, user, targets, cancels))
         if age_ms > REFRESH_MS:
-            self._ask(key, user, targets)  # so that a stream of orders never waits for it
+            self._ask(key, user, targets, cancels)  # so that a stream of orders never waits for it
         return known
 
     def forget(self) -> None:
         self._known.clear()
         self._asking.clear()  # what is being read may be from before the change: nobody new waits for it
 
-    def _ask(self, key: Key, user: Any, targets: Targets) -> "asyncio.Task[Resolved]":
+    def _ask(self, key: Key, user: Any, targets: Targets, cancels: bool) -> "asyncio.Task[Resolved]":
         task = self._asking.get(key)
         if task is None:
-            task = self._asking[key] = asyncio.ensure_future(self._read(user, targets))
+            task = self._asking[key] = asyncio.ensure_future(self._read(user, targets, cancels))
             task.add_done_callback(partial(self._answered, key))
         return task
 
@@ -78,9 +79,9 @@ class TargetCache:
             while len(self._known) > SIZE:
                 self._known.popitem(last=False)
 
-    async def _read(self, user: Any, targets: Targets) -> Resolved:
+    async def _read(self, user: Any, targets: Targets, cancels: bool) -> Resolved:
         at_ms = monotonic_ms()
         # before the tables are read: a change in between makes this version old, never new
         version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
         resolve = database_sync_to_async(grants.resolve_targets, thread_sensitive=False, executor=_readers)
-        return Resolved(await resolve(user, targets), version, at_ms)
+        return Resolved(await resolve(user, targets, cancels=cancels), version, at_ms)

@@ -428,11 +428,15 @@ async def test_an_admin_halts_all_and_it_is_published_and_audited(stage: Stage, 
     error(await stage.ted.post("/modes", {"mode": "ACTIVE", "scope": "all"}), 403, Code.FORBIDDEN)
 
 
-async def test_while_all_is_halted_only_known_signals_are_answered(stage: Stage) -> None:
+async def test_while_all_is_halted_only_cancels_and_known_signals_pass(stage: Stage) -> None:
     body = an_open()
     await stage.ted.post("/signals", body)
     await stage.ann.post("/modes", {"mode": "HALTED", "scope": "all"})
     error(await stage.ted.post("/signals", an_open()), 422, Code.TRADING_HALTED)
+    cancel = an_open() | {"action": "cancel", "all": True}
+    for name in ("symbol", "side", "lots", "order_type"):
+        del cancel[name]
+    assert (await stage.ted.post("/signals", cancel)).status_code == 202, "cancels pass"
     assert (await stage.ted.post("/signals", body)).status_code == 200
     await stage.ann.post("/modes", {"mode": "REDUCING", "scope": "all"})
     assert (await stage.ted.post("/signals", an_open())).status_code == 202  # the executor denies what opens

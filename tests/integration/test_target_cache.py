@@ -29,7 +29,7 @@ class Asked:
     async def get(self, name: str) -> str:
         return self.version
 
-    def resolve_targets(self, user: Any, targets: Targets) -> list[tuple[str, int]]:
+    def resolve_targets(self, user: Any, targets: Targets, *, cancels: bool) -> list[tuple[str, int]]:
         self.calls.append(self.now_ms)
         if self.refusal:
             raise self.refusal
@@ -60,6 +60,15 @@ async def test_a_burst_asks_once(asked: Asked) -> None:
     found = await asyncio.gather(*(cache.resolve(User(), TARGETS) for _ in range(20)))
     assert {tuple(item.targets) for item in found} == {(("sim-1", 1),)}
     assert len(asked.calls) == 1
+
+
+async def test_what_a_cancel_may_is_not_what_others_may(asked: Asked) -> None:
+    cache = TargetCache(cast(Any, asked))
+    await cache.resolve(User(), TARGETS, cancels=True)
+    asked.refusal = Refused(Code.TRADING_HALTED, "halted")
+    await cache.resolve(User(), TARGETS, cancels=True)
+    with pytest.raises(Refused):
+        await cache.resolve(User(), TARGETS)
 
 
 async def test_a_stream_of_orders_never_waits_and_sees_what_changed(asked: Asked) -> None:
