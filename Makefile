@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: installed help run stop status logs test chaos crash-points bench lint types fmt check
+.PHONY: installed help run stop status logs test chaos crash-points model bench lint types fmt check
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ chaos: install-test  ## kill, freeze, cut off and break everything under orders 
 
 crash-points: install-test  ## kill at every labelled point of an order's path, CRASH_SEEDS times each (40; about 20 minutes)
 	@$(VENV)/python -m pytest tests/chaos/test_crash_points.py -m chaos -s --timeout 3600
+
+model: install-test  ## 2,000 random sequences per kind of account against the paper broker's ledger (about 15 minutes)
+	@PAPER_SEQUENCES=$${PAPER_SEQUENCES:-2000} $(VENV)/python -m pytest tests/property/test_paper_ledger.py
 
 bench: install-test  ## measure, and print the figures that docs/performance.md keeps
 	@for name in $$(grep -l __main__ bench/*.py | sed 's#bench/##; s#.py$$##' | grep -v -e workers -e plain_web); do \
