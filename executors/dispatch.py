@@ -27,6 +27,7 @@ from executors.target_cache import TargetCache
 from tradedist import hub, keys, metrics, order_metrics
 from tradedist.clock import monotonic_ms, now_us
 from tradedist.redis import async_state
+from tradedist.redis_line import Line
 
 logger = logging.getLogger(__name__)
 
@@ -267,8 +268,12 @@ class _PerLoop:
 
     def __init__(self) -> None:
         self.client = async_state()
+        self.line = Line(self.client)
         self.store = SignalStore(
-            self.client, replicas=settings.REPLICAS_CONFIRM, wait_ms=settings.REPLICAS_WAIT_MS
+            self.client,
+            line=self.line,
+            replicas=settings.REPLICAS_CONFIRM,
+            wait_ms=settings.REPLICAS_WAIT_MS,
         )
         self.fanout = Fanout(self.client, self.store)
         self.targets = TargetCache(self.client)
@@ -307,4 +312,5 @@ async def close_process() -> None:
         await asyncio.wait([found.watch], timeout=1)
         await found.fanout.close()
         await found.spool.close()
+        await found.line.close()
         await found.client.aclose()

@@ -21,6 +21,7 @@ from executors.messages import ExecutionReport, Leg, OpenSignal, OrderView, Sign
 from executors.orders import SETTLED, order_id
 from executors.settlement import Answer, Settlement
 from tradedist import keys
+from tradedist.redis_line import Line
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +60,16 @@ class SignalStore:
     `replicas`: how many of them must have a new signal on disk within `wait_ms`, or its record says that they have not.
     """
 
-    def __init__(self, client: "redis.asyncio.Redis", *, replicas: int = 0, wait_ms: int = 50) -> None:
+    def __init__(
+        self,
+        client: "redis.asyncio.Redis",
+        *,
+        line: Line | None = None,
+        replicas: int = 0,
+        wait_ms: int = 50,
+    ) -> None:
         self._redis = client
+        self._line = line  # for accept, where no replica is waited for: that takes a connection of its own
         self._accept = client.register_script((LUA / "accept.lua").read_text())
         self._look = client.register_script((LUA / "look.lua").read_text())
         self._refuse = client.register_script((LUA / "refuse.lua").read_text())
@@ -129,7 +138,7 @@ class SignalStore:
     async def _write(self, names: list[str], args: list[str | int | float]) -> tuple[list[str], bool]:
         """The script's answer, and whether as many replicas have it as must."""
         if not self._replicas:
-            return cast(list[str], await self._accept(keys=names, args=args)), True
+            return await self._evaluate(names, args), True
         for last in (False, True):
             # on one connection: the server waits for what this connection has written
             pipe = self._redis.pipeline(transaction=False)
@@ -147,6 +156,17 @@ class SignalStore:
             return answer, False
         # a signal that was known before was written by another connection: nothing was waited for
         return answer, answer[0] == "CREATED" and self._enough(confirmed)
+
+    async def _evaluate(self, names: list[str], args: list[str | int | float]) -> list[str]:
+        if self._line is None:
+            return cast(list[str], await self._accept(keys=names, args=args))
+        call = ("EVALSHA", self._accept.sha, len(names), *names, *args)
+        try:
+            answer = await self._line.call(*call)
+        except redis.exceptions.NoScriptError:  # nothing ran: the server has forgotten it, or is another one
+            await self._line.call("SCRIPT", "LOAD", (LUA / "accept.lua").read_text())
+            answer = await self._line.call(*call)
+        return cast(list[str], answer)
 
     def _enough(self, confirmed: list[int]) -> bool:
         """`confirmed`: how many local and replica disks have it."""

@@ -19,6 +19,7 @@ import redis.asyncio
 from tradedist import keys, metrics
 from tradedist.mailbox import Pace
 from tradedist.redis import close_loop_clients, loop_state, loop_ticks
+from tradedist.redis_line import Line
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,17 @@ class Subscription:
             self._callbacks.pop(self._topic, None)
 
 
+def read_entries(answer: Any) -> list[tuple[str, str]]:
+    """(entry id, report) of XREAD's reply of one stream, which is a map or a list by the protocol's version."""
+    if not answer:
+        return []
+    [(_, entries)] = answer.items() if isinstance(answer, dict) else answer
+    return [
+        (entry_id, dict(zip(fields[::2], fields[1::2], strict=True)).get("report", ""))
+        for entry_id, fields in entries
+    ]
+
+
 def entry_order(entry_id: str) -> tuple[int, int]:
     """A stream id as something that compares."""
     milliseconds, _, number = entry_id.partition("-")
@@ -89,6 +101,7 @@ class Hub:
     def __init__(self) -> None:
         self.state: redis.asyncio.Redis = loop_state()
         self.ticks: redis.asyncio.Redis = loop_ticks()
+        self._line = Line(self.state)
         self.pace = Pace()
         self.epoch = ""  # the life of the result stream: another one after its Redis was wiped
         self.last_id = "0-0"  # the newest entry given to the callbacks
@@ -151,6 +164,7 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self._line.close()
         await close_loop_clients()
 
     # --- Readers ---
@@ -181,6 +195,8 @@ class Hub:
 
     async def _forget_connections(self, reader: str) -> None:
         """The pool's idle connections went to the server that is gone."""
+        if reader == "reports":
+            self._line.drop()
         client = self.ticks if reader == "ticks" else self.state
         await client.connection_pool.disconnect(inuse_connections=False)
 
@@ -209,18 +225,20 @@ class Hub:
             reset = await self._find_place()
         self._set("reports", up=True, reset=reset)
         while True:
-            answer = cast(
-                list[tuple[str, list[tuple[str, dict[str, str]]]]],
-                await self.state.xread({keys.REPORTS: self.last_id}, count=PAGE, block=BLOCK_MS),
+            entries = read_entries(
+                await self._line.call(
+                    "XREAD", "COUNT", PAGE, "BLOCK", BLOCK_MS, "STREAMS", keys.REPORTS, self.last_id
+                )
             )
-            if not answer:
+            if not entries:
                 # A stream that was deleted under a living connection says nothing: look.
                 if await self._find_place():
                     self._set("reports", up=True, reset=True)
                 continue
-            for entry_id, fields in answer[0][1]:
+            await asyncio.sleep(0)  # an accept that was answered just now wakes its executors first
+            for entry_id, text in entries:
                 self.last_id = entry_id
-                self._dispatch(Event(keys.REPORTS, fields.get("report", ""), entry_id))
+                self._dispatch(Event(keys.REPORTS, text, entry_id))
 
     async def _find_place(self) -> bool:
         """Where to read on. True when the stream is not the one read before (wiped, or rolled back behind us)."""
