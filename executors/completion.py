@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from executors.errors import Code
 from executors.legs import LegRow
-from executors.levels import completed, has_become, of_its_position, raises_risk
+from executors.levels import ENTRY, completed, has_become, of_its_position, raises_risk
 from executors.sizing import Denial
 from executors.terminals.base import Order, Position
 from executors.wishes import MODIFY, SLTP, Change
@@ -54,20 +54,26 @@ class Completion:
         return completed(change, target)
 
     def _passed_on(self, row: LegRow, change: Change) -> Denial | None:
-        """A pending order that is gone may have been filled: its levels are wished of the position that it became."""
-        held = self._execution.terminal.positions()
+        """A pending order that is gone may have been filled: its levels are wished of the position that it became, or
+        will have become when our own open is looked up."""
+        execution, planned = self._execution, row.plan["changes"]
+        opened = execution.open_of(change["order"])
+        held = execution.terminal.positions()
         hedging = self._hedging()
         became = next((item for item in held if has_become(change, item, hedging=hedging)), None)
-        instead = of_its_position(change, became) if became is not None else None
-        if instead is None:
+        others = [item for item in planned if item != change]
+        if change.keys() & ENTRY or (became is None and opened is None):
             return Denial(
                 Code.NO_TARGET,
                 f"Order {change['order']} is not pending any more: it was filled, or has ended.",
             )
-        planned = row.plan["changes"]
-        if any(item.get("position") == instead["position"] for item in planned):
-            changes = [item for item in planned if item != change]
+        if became is None:
+            execution.resting.pop(opened or "", None)
+            plan = {"changes": others, "waiting": [*row.plan["waiting"], opened]}
+        elif any(item.get("position") == became.ticket for item in planned):
+            plan = {"changes": others}
         else:
-            changes = [instead if item == change else item for item in planned]
-        row.plan, row.plan_kept = row.plan | {"changes": changes}, False
+            instead = of_its_position(change, became)
+            plan = {"changes": [instead if item == change else item for item in planned]}
+        row.plan, row.plan_kept = row.plan | plan, False
         return None

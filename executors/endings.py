@@ -67,11 +67,12 @@ def _of_lots(row: LegRow, message: str, code: str) -> Ending:
 def _of_changes(row: LegRow, message: str, code: str) -> Ending:
     """Without lots: done when every position and order meant is as wished."""
     done = sum(item.outcome is Outcome.DONE for item in row.requests)
-    meant = len(row.plan["changes"])
+    denied = row.plan.get("denied", "")
+    meant = len(row.plan["changes"]) + bool(denied)
     last = row.requests[-1]
     if any(item.outcome is Outcome.UNKNOWN for item in row.requests):
         return Ending([(S.UNKNOWN, Code.OUTCOME_UNKNOWN, last.result.get("message", ""))])
-    if done >= meant and not row.plan.get("waiting"):
+    if done and done >= meant and not row.plan.get("waiting"):
         return Ending([(S.DONE, "", _with_notes(row, message or last.result.get("message", "")))])
     missed = [item for item in row.requests if item.outcome in MISSED]
     decisive = (missed or row.requests)[-1].result
@@ -109,7 +110,8 @@ def _of_nothing(row: LegRow, message: str, code: str) -> Ending:
     if tidy and not left_open and not row.plan.get("notes"):
         thing = "position to close" if isinstance(signal, CloseSignal) else "pending order to cancel"
         return Ending([*steps, (S.DONE, "", message or f"There was no {thing}.")])
-    refusal = code or (Code.BROKER_REFUSED if isinstance(signal, CloseSignal) else Code.NO_TARGET)
+    otherwise = Code.BROKER_REFUSED if isinstance(signal, CloseSignal) else Code.NO_TARGET
+    refusal = code or row.plan.get("denied", "") or otherwise
     if not message and not row.plan.get("notes"):
         message = "Nothing is there (any more) that it means."
     rejected = refusal == Code.BROKER_REFUSED

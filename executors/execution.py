@@ -21,7 +21,7 @@ from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.guard import Guard
 from executors.journal import Journal
 from executors.lagging import LaggingHoldings
-from executors.legs import ZERO, LegRow, RequestRow, unanswered
+from executors.legs import ZERO, LegRow, RequestRow, order_tickets, unanswered
 from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, ProtectSignal, TerminalConfig
 from executors.orders import OPEN_OUTCOMES, SETTLED, OrderState, Outcome, advance, request_magic
 from executors.plans import (
@@ -38,7 +38,7 @@ from executors.queueing import LegQueue
 from executors.reporting import Trace, build_report
 from executors.sizing import Denial, plain
 from executors.specs import Specs
-from executors.terminals.base import SendReply, Terminal, TradeRequest
+from executors.terminals.base import Order, SendReply, Terminal, TradeRequest
 from executors.wishes import MODIFY, SLTP, Change
 
 logger = logging.getLogger(__name__)
@@ -450,6 +450,18 @@ class Execution:
             for item in row.requests
             if item.outcome in OPEN_OUTCOMES and item.request.get("action") == SLTP
         }
+
+    def watch(self, orders: tuple[Order, ...]) -> None:
+        """The active orders, just read: a pending order that has changed or is not there any more needs a look."""
+        active = {item.ticket: item.volume_current for item in orders}
+        for name, (ticket, lots) in list(self.resting.items()):
+            if active.get(ticket) != lots:
+                del self.resting[name]
+
+    def open_of(self, order_ticket: int) -> str | None:
+        """The open that placed a pending order, as long as its end is not known."""
+        found = (row for row in self.open.values() if isinstance(row.leg.signal, OpenSignal))
+        return next((row.order_id for row in found if order_ticket in order_tickets(row)), None)
 
     def unknown(self) -> list[LegRow]:
         return [row for row in self.open.values() if row.state is S.UNKNOWN]

@@ -127,10 +127,8 @@ def completed(change: Change, target: Position | Order) -> Change | Denial:
     return now | {name: change[name] for name in now.keys() & change.keys()} | {"type": target.type}
 
 
-def of_its_position(change: Change, position: Position) -> Change | None:
-    """What a pending order's change wishes of the position that the order has become; None for entries."""
-    if change.keys() & ENTRY:
-        return None
+def of_its_position(change: Change, position: Position) -> Change:
+    """What the levels of a pending order's change wish of the position that the order has become."""
     levels = {name: change[name] for name in ("sl", "tp") if name in change}
     return {"action": SLTP, "symbol": position.symbol, "position": position.ticket} | levels
 

@@ -12,7 +12,7 @@ from executors.admission import admit_open
 from executors.completion import REDUCING_ONLY, Completion
 from executors.errors import Code
 from executors.holdings import MARGIN_MODE_HEDGING
-from executors.legs import ZERO, LegRow, made_by, position_tickets
+from executors.legs import ZERO, LegRow, made_by, order_tickets, position_tickets
 from executors.levels import freeze_modify, raises_risk
 from executors.messages import (
     AnySignal,
@@ -36,9 +36,11 @@ from executors.wishes import (
     Meaning,
     belongs,
     expiration,
+    filled_from,
     freeze_cancel,
     freeze_close,
     freeze_close_by,
+    names_entry,
     orders_meant,
     placed_by,
     positions_meant,
@@ -92,8 +94,11 @@ class Preparation:
             return denial
         if isinstance(signal, OpenSignal):
             return self._open(row, signal)
+        # orders before positions: what is filled in between is seen as a position, and what is still seen as an order is
+        # passed on when its turn comes
+        orders = self._orders(signal)
         plan: dict[str, Any] = {"waiting": self._unread(signal)}
-        denial = self._freeze(signal, plan)
+        denial = self._freeze(signal, plan, orders)
         if denial is not None:
             return denial
         row.plan = plan
@@ -138,11 +143,19 @@ class Preparation:
         row.wanted_lots = lots
         return None
 
-    def _freeze(self, signal: Other, plan: dict[str, Any]) -> Denial | None:
+    def _orders(self, signal: Other) -> tuple[Order, ...]:
+        """The active orders, where the signal may mean pending ones. One of ours that has gone needs a look."""
+        if isinstance(signal, (CloseSignal, CloseBySignal)):
+            return ()
+        orders = self._execution.holdings.orders(signal)
+        self._execution.watch(orders)
+        return orders
+
+    def _freeze(self, signal: Other, plan: dict[str, Any], orders: tuple[Order, ...] = ()) -> Denial | None:
         """What the signal means of what is there now. With opens to wait for, nothing may be found yet."""
         execution, meaning = self._execution, self._meaning(signal)
         held = execution.holdings.read(execution.holdings.meant_by(signal))
-        positions = positions_meant(signal, held, meaning)
+        positions = positions_meant(signal, held, meaning) or filled_from(signal, held, orders)
         found: Any
         if isinstance(signal, (ModifySignal, ProtectSignal)):
             left = self._with_lots_left(positions, meaning)
@@ -154,16 +167,16 @@ class Preparation:
         elif isinstance(signal, ProtectSignal):
             # what was armed for a position that was turned over is not changed, but over
             execution.guard.see(held)
-            found = self._protect(signal, positions, plan)
+            found = self._protect(signal, positions, plan, orders)
         elif isinstance(signal, CloseBySignal):
             found = freeze_close_by(signal, positions, self._spec, hedging=meaning.hedging)
             if plan["waiting"] and not isinstance(found, Denial):
                 return None  # opposite positions are matched once all are known
         else:
-            orders = orders_meant(signal, execution.holdings.orders(signal), meaning)
-            found = self._changes(signal, positions, orders)
+            found = self._changes(signal, positions, orders_meant(signal, orders, meaning))
         if isinstance(found, Denial):
-            return found if not plan["waiting"] or found.code is Code.NETTING_ACCOUNT else None
+            later = isinstance(signal, CloseSignal) or found.code is Code.NO_TARGET
+            return None if plan["waiting"] and later else found
         if isinstance(signal, (ModifySignal, CancelSignal, CloseBySignal)):
             plan["changes"] = found
         if not found and not plan["waiting"] and not isinstance(signal, (CloseSignal, CancelSignal)):
@@ -252,7 +265,13 @@ class Preparation:
             return left
         return min(step.lots, left.lots) or Denial(Code.NO_TARGET, NOTHING_LEFT)
 
-    def _protect(self, signal: ProtectSignal, positions: tuple[Position, ...], plan: dict[str, Any]) -> bool:
+    def _protect(
+        self,
+        signal: ProtectSignal,
+        positions: tuple[Position, ...],
+        plan: dict[str, Any],
+        orders: tuple[Order, ...],
+    ) -> bool:
         """Positions, and the open whose pending order still works: what it makes is armed when it exists."""
         journal = self._execution.journal
         origin = {item.ticket: self._origin(item) for item in positions}
@@ -260,9 +279,10 @@ class Preparation:
         if signal.opened_by is not None:
             name = order_id(signal.opened_by, self._execution.config.terminal_id)
         elif signal.order_ticket is not None:
-            active = self._execution.holdings.orders(signal)
-            order = next((item for item in active if item.ticket == signal.order_ticket), None)
-            name = journal.order_of_magic(order.magic) if order is not None else None
+            order = next((item for item in orders if item.ticket == signal.order_ticket), None)
+            name = self._execution.open_of(signal.order_ticket)  # even if it was filled just now
+            if name is None and order is not None:
+                name = journal.order_of_magic(order.magic)
         opens = [name] if name is not None and name in self._execution.open else []
         plan["protect"] = {"positions": [[*item] for item in origin.items()], "opens": opens}
         return bool(origin or opens)
@@ -273,16 +293,13 @@ class Preparation:
         return [
             other.order_id
             for other in self._execution.open.values()
-            if isinstance(other.leg.signal, OpenSignal)
-            and means(signal, other.leg.signal)
-            and self._is_unread(other, signal)
+            if _is_about(signal, other) and self._is_unread(other, signal)
         ]
 
     def _is_unread(self, row: LegRow, signal: Other) -> bool:
         """Whether the open may have a position nobody has seen, or for a cancel a pending order; or, when the signal does
         not mean it, whether it may have taken lots of the open that is meant."""
-        opens = row.leg.signal
-        if not isinstance(opens, OpenSignal) or not means(signal, opens):
+        if not _is_about(signal, row):
             return any(item.outcome in UNDECIDED for item in row.requests)
         if row.state is OrderState.PLACED and not isinstance(signal, CancelSignal):
             return row.order_id not in self._execution.resting
@@ -320,7 +337,8 @@ class Preparation:
             fresh = self._fresh_tickets(row, signal, made, opens, plan, meaning)
             plan["tickets"] = [*plan.get("tickets", []), *fresh]
         elif isinstance(signal, CloseBySignal):
-            self._freeze(signal, plan)
+            if (denial := self._freeze(signal, plan)) is not None:
+                _deny(plan, denial)
         elif isinstance(signal, ProtectSignal):
             wish = plan.setdefault("protect", {"positions": [], "opens": []})
             wish["positions"] = wish["positions"] + [
@@ -374,6 +392,7 @@ class Preparation:
         tickets: list[list[object]] = []
         if isinstance(frozen, Denial):
             notes.append(frozen.message)
+            plan["denied"] = frozen.code.value
         else:
             tickets, more = frozen
             notes += more
@@ -391,14 +410,14 @@ class Preparation:
         active = self._execution.holdings.orders(signal)
         orders = tuple(item for item in active if any(placed_by(opened, item) for opened in opens))
         planned = {(item.get("position", 0), item.get("order", 0)) for item in plan.get("changes", [])}
-        wants_positions = isinstance(signal, ModifySignal) and not signal.pending_only
+        wants_positions = isinstance(signal, ModifySignal) and not names_entry(signal)
         found = self._changes(
             signal,
             tuple(item for item in made if wants_positions and (item.ticket, 0) not in planned),
             tuple(item for item in orders if (0, item.ticket) not in planned),
         )
         if isinstance(found, Denial):
-            plan["notes"] = [*plan.get("notes", []), found.message]
+            _deny(plan, found)
         else:
             plan["changes"] = [*plan.get("changes", []), *found]
 
@@ -445,3 +464,16 @@ class Preparation:
     def belongs(self, row: LegRow, position: Position) -> bool:
         """For the guard: whether a position is what an open made."""
         return belongs(row, position, Meaning(self._execution.config, self.is_hedging()))
+
+
+def _is_about(signal: Other, row: LegRow) -> bool:
+    """Whether it means an open, also by the ticket of the pending order that this has placed."""
+    opened = row.leg.signal
+    by_ticket = getattr(signal, "order_ticket", None) in order_tickets(row)
+    return isinstance(opened, OpenSignal) and (means(signal, opened) or by_ticket)
+
+
+def _deny(plan: dict[str, Any], denial: Denial) -> None:
+    """What was waited for cannot be done: the order ends with that, unless other parts of it came about."""
+    plan["notes"] = [*plan.get("notes", []), denial.message]
+    plan["denied"] = denial.code.value

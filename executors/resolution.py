@@ -153,7 +153,7 @@ class Resolution:
     def seen(self, positions: tuple[Position, ...], orders: tuple[Order, ...]) -> None:
         """What the terminal holds, just read between two orders."""
         self.adopt_late(positions)
-        self.watch(orders)
+        self.execution.watch(orders)
         self.execution.preparation.note_held(positions, orders)
         self.execution.guard.see(positions)
 
@@ -179,13 +179,6 @@ class Resolution:
                     request.outcome is Outcome.PLACED and row.order_id not in self.execution.resting
                 ):
                     yield row, request
-
-    def watch(self, orders: tuple[Order, ...]) -> None:
-        """The active orders, just read: a pending order that has changed or is not there any more needs a look."""
-        active = {item.ticket: item.volume_current for item in orders}
-        for name, (ticket, lots) in list(self.execution.resting.items()):
-            if active.get(ticket) != lots:
-                del self.execution.resting[name]
 
     def look(self) -> None:
         """One sweep and what follows from it. Raises TerminalError when a query failed: then it proves nothing."""

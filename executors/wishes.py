@@ -92,6 +92,24 @@ def orders_meant(
     return tuple(item for item in pending if name in (None, item.symbol))
 
 
+def names_entry(signal: ModifySignal) -> bool:
+    """Whether it is about what only pending orders have."""
+    return any(item is not None for item in (signal.price, signal.limit_price, signal.expires_ms))
+
+
+def filled_from(
+    signal: Selecting, positions: Iterable[Position], orders: Iterable[Order]
+) -> tuple[Position, ...]:
+    """The position that a pending order named by its ticket has become: levels and protection are wished of that."""
+    ticket = getattr(signal, "order_ticket", None)
+    entry = isinstance(signal, ModifySignal) and names_entry(signal)
+    if ticket is None or entry or isinstance(signal, CancelSignal):
+        return ()
+    if any(item.ticket == ticket for item in orders):
+        return ()
+    return tuple(item for item in positions if item.ticket == ticket)
+
+
 def placed_by(row: LegRow, order: Order) -> bool:
     return order.ticket in order_tickets(row) or any(order.magic == item.magic for item in row.requests)
 

@@ -113,13 +113,11 @@ def test_the_entry_of_a_stop_limit_is_not_given_to_the_limit_that_it_became() ->
     assert (whole["type"], whole["sl"]) == (2, "1.05")
 
 
-def test_levels_go_on_to_the_position_and_entries_do_not() -> None:
+def test_levels_go_on_to_the_position() -> None:
     wish = {"action": 7, "symbol": "EURUSD", "order": 11, "type": 2, "sl": "1.05"}
     assert of_its_position(wish, position(11)) == {
         "action": 6, "symbol": "EURUSD", "position": 11, "sl": "1.05"
     }  # fmt: skip
-    assert of_its_position(wish | {"price": "1.08"}, position(11)) is None
-    assert of_its_position(wish | {"type_time": 0, "expiration_ms": 0}, position(11)) is None
 
 
 @pytest.mark.parametrize(
