@@ -12,25 +12,30 @@ from executors.netting import EVERYTHING, UNDECIDED, Trade
 from executors.orders import Outcome, order_id
 from executors.wishes import PENDING_TYPES
 
-# requests that a lost journal may have made are known by their magic only
-TRADES = """
+# Those that were answered or found since then, however long ago they were begun, and those that have no outcome yet.
+# Requests that a lost journal may have made are known by their magic only: they have no symbol.
+WHEN = "coalesce(result_ms, 9223372036854775807)"
+SYMBOL = "json_extract(request, '$.symbol')"
+TRADES = f"""
 SELECT r.order_id, r.magic, r.lots, r.filled_lots, r.outcome, r.result,
        json_extract(r.request, '$.type'), json_extract(r.request, '$.symbol'),
        json_extract(l.leg, '$.signal.action'), json_extract(l.leg, '$.signal.opened_by'),
        json_extract(l.leg, '$.signal.symbol'), json_extract(l.leg, '$.terminal_id'), l.open
 FROM requests r JOIN legs l USING (order_id)
-WHERE (json_extract(r.request, '$.symbol') = ? OR json_extract(r.request, '$.symbol') IS NULL) AND r.intent_ms >= ?
+WHERE r.rowid IN (
+    SELECT rowid FROM requests WHERE {SYMBOL} = :symbol AND {WHEN} >= :since
+    UNION SELECT rowid FROM requests WHERE {SYMBOL} IS NULL AND {WHEN} >= :since
+    UNION SELECT rowid FROM requests
+    WHERE outcome IN ('PENDING', 'UNKNOWN', 'PLACED') AND coalesce({SYMBOL}, :symbol) = :symbol)
 ORDER BY r.rowid
 """
-INDEX = (
-    "CREATE INDEX IF NOT EXISTS requests_symbol ON requests(json_extract(request, '$.symbol'), intent_ms);"
-)
+INDEX = f"CREATE INDEX IF NOT EXISTS requests_of_symbol ON requests({SYMBOL}, {WHEN});"
 
 
 def trades(db: sqlite3.Connection, broker_symbol: str, symbol: str, since_ms: int) -> list[Trade]:
     """Of a symbol, by the broker's name and by ours, in the order in which they were begun."""
     found: list[Trade] = []
-    for row in db.execute(TRADES, (broker_symbol, since_ms)):
+    for row in db.execute(TRADES, {"symbol": broker_symbol, "since": since_ms}):
         (
             name,
             magic,

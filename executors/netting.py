@@ -14,7 +14,8 @@ from executors.orders import Outcome, comment_token
 from executors.terminals.base import ZERO, Deal, Position
 
 IN, OUT, INOUT, OUT_BY = 0, 1, 2, 3  # DEAL_ENTRY_*
-BY_THE_BROKER = frozenset({4, 5, 6})  # DEAL_REASON_SL, _TP, _SO: their deals repeat the position's magic
+# DEAL_REASON_MOBILE, _WEB, _SL, _TP, _SO: never by a request of ours, though they may repeat the position's magic
+BY_OTHERS = frozenset({1, 2, 4, 5, 6})
 ROLLOVER = 7  # DEAL_REASON_ROLLOVER: closed and opened again with the same lots, which stay whose they were
 UNDECIDED = frozenset({Outcome.PENDING, Outcome.UNKNOWN, Outcome.PLACED})
 EVERYTHING = Decimal("Infinity")  # of a close whose lots a lost journal knew
@@ -109,7 +110,7 @@ class _Names:
         self._deals = {ticket: trade for trade in trades for ticket in trade.deals}
 
     def of(self, deal: Deal) -> Trade | None:
-        if deal.reason in BY_THE_BROKER:
+        if deal.reason in BY_OTHERS:
             return None
         return (
             self._magics.get(deal.magic)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from executors.terminals.base import ZERO, Position, SendReply, TradeRequest
+from executors.terminals.base import ZERO, Order, Position, SendReply, TradeRequest
+from tests import simulated_changes
 from tests.simulated import Entry, Fault, SimClock, SimVenue
 
 LONG_AGO_MS = 1e9
@@ -40,6 +41,21 @@ class SimNetting(SimVenue):
         entry.order = replace(entry.order, position_id=identifier)
         entry.deals = [replace(deal, position_id=identifier) for deal in entry.deals]
 
+    def trigger(self, ticket: int) -> None:
+        """The price of a pending order has come: it is filled, and nets."""
+        entry = next(item for item in self.entries if item.order.ticket == ticket)
+        order, lots = entry.order, entry.order.volume_current
+        held = next((item for item in self._open.values() if item.symbol == order.symbol), None)
+        if held is None:
+            simulated_changes.trigger(self, ticket)
+            return
+        kind = 0 if order.type in (2, 4, 6) else 1
+        now = self.clock.redis_ms()
+        entry.order = replace(order, state=4, volume_current=ZERO, position_id=held.identifier, done_ms=now)
+        side = self._net(held, entry.order, kind, lots)
+        deal = self.new_deal(entry.order, lots, held.identifier, entry=side, reason=3, comment=order.comment)
+        entry.deals.append(replace(deal, type=kind))
+
     def _enter(self, request: TradeRequest, magic: int, lots: Decimal, fault: Fault) -> Entry:
         held = next((item for item in self._open.values() if item.symbol == request.symbol), None)
         if held is None:
@@ -49,24 +65,22 @@ class SimNetting(SimVenue):
         order = replace(order, state=2 if rest else 4, volume_current=rest, position_id=held.identifier)
         if fault.drops_magic:
             order = replace(order, magic=0)
-        side, left = self._net(held, order.ticket, request.type, lots)
-        if left is None:
-            del self._open[held.ticket]
-        else:
-            self._open.pop(held.ticket)
-            self.hold(replace(left, magic=order.magic))
+        side = self._net(held, order, request.type, lots)
         deal = self.new_deal(order, lots, held.identifier, entry=side, reason=3, comment=request.comment)
         self.entries.append(Entry(magic, order, [deal], self.clock.mono + self.lag_ms))
         return self.entries[-1]
 
-    def _net(self, held: Position, ticket: int, side: int, lots: Decimal) -> tuple[int, Position | None]:
-        """The deal's entry, and what the position becomes."""
+    def _net(self, held: Position, order: Order, side: int, lots: Decimal) -> int:
+        """The deal's entry; the position becomes what is left."""
+        del self._open[held.ticket]
+        held = replace(held, magic=order.magic)
         if held.type == side:
-            return IN, replace(held, volume=held.volume + lots)
-        if lots == held.volume:
-            return OUT, None
+            self.hold(replace(held, volume=held.volume + lots))
+            return IN
         if lots < held.volume:
-            return OUT, replace(held, volume=held.volume - lots)
-        return INOUT, replace(
-            held, ticket=ticket, type=side, volume=lots - held.volume, time_ms=self.clock.redis_ms(), sl=ZERO
-        )
+            self.hold(replace(held, volume=held.volume - lots))
+        elif lots > held.volume:
+            now, volume = self.clock.redis_ms(), lots - held.volume
+            self.hold(replace(held, ticket=order.ticket, type=side, volume=volume, time_ms=now, sl=ZERO))
+            return INOUT
+        return OUT

@@ -26,6 +26,7 @@ from tests.property.test_execution_model import (
     OrderProtocol,
 )
 from tests.simulated import Fault, SimClock, make, make_open
+from tests.simulated_changes import working
 from tests.simulated_netting import SimNetting
 from tests.simulated_store import Machine
 
@@ -87,6 +88,19 @@ class NettingAccount(OrderProtocol):
     def another_hand(self, symbol: str, side: int, lots: str) -> None:
         self.venue.trade_by_hand(symbol, lots, side)
 
+    @rule(side=st.sampled_from(["buy", "sell"]), symbol=SYMBOLS, by=PATHS)
+    def place(self, side: str, symbol: str, by: list[str]) -> None:
+        self.number += 1
+        self.opens.append(self.number)
+        fields = {"order_type": "limit", "price": "1.09" if side == "buy" else "1.11"}
+        self._send(make_open(self.number, symbol, "0.4", side=side, **fields), 600_000, [], by)
+
+    @precondition(lambda self: bool(working(self.venue)))
+    @rule(data=st.data(), days=st.sampled_from([0, 0, 3]))
+    def a_price_comes(self, data: st.DataObject, days: int) -> None:
+        self.machine.clock.advance(days * 86_400_000)
+        self.venue.trigger(data.draw(st.sampled_from(working(self.venue))).ticket)
+
     # --- what must hold ---
 
     def _owner(self, magic: int) -> tuple[str, AnySignal] | None:
@@ -102,19 +116,19 @@ class NettingAccount(OrderProtocol):
         """By what the server has executed: symbol → whose lots its position is made of, in order."""
         books: dict[str, list[tuple[str, Decimal]]] = {}
         sides: dict[str, int] = {}
-        for entry in self.venue.entries:
-            owner = self._owner(entry.magic)
-            for deal in entry.deals:
-                parts = books.setdefault(deal.symbol, [])
-                lots = deal.volume
-                opens = owner is not None and isinstance(owner[1], OpenSignal)
-                if parts and deal.type != sides[deal.symbol]:
-                    named = _named(owner)
-                    lots = _consume(parts, lots, named) if named else lots
-                    lots = _consume(parts, lots, None)
-                if lots:
-                    sides[deal.symbol] = deal.type
-                    parts.append((owner[0] if opens and owner is not None else "", lots))
+        deals = [(deal.ticket, deal, entry.magic) for entry in self.venue.entries for deal in entry.deals]
+        for _, deal, magic in sorted(deals, key=lambda item: item[0]):
+            owner = self._owner(magic)
+            parts = books.setdefault(deal.symbol, [])
+            lots = deal.volume
+            opens = owner is not None and isinstance(owner[1], OpenSignal)
+            if parts and deal.type != sides[deal.symbol]:
+                named = _named(owner)
+                lots = _consume(parts, lots, named) if named else lots
+                lots = _consume(parts, lots, None)
+            if lots:
+                sides[deal.symbol] = deal.type
+                parts.append((owner[0] if opens and owner is not None else "", lots))
         return {symbol: _sums(parts) for symbol, parts in books.items()}
 
     def _check_sent(self, request: TradeRequest) -> None:
@@ -143,6 +157,16 @@ class NettingAccount(OrderProtocol):
             elif entry.order.setup_ms - sent < SETTLE_MS:  # later ones are given up, and closed again
                 charged[named] += lots  # type: ignore[assignment]
         assert all(charged[name] <= filled[name] for name in charged), f"{charged} of {filled}"
+
+    def _heal(self) -> None:
+        """The market comes for whatever is still pending."""
+        for _ in range(40):
+            self.machine.heal(limit_ms=15_000)
+            for order in working(self.venue):
+                self.venue.trigger(order.ticket)
+            idle = not self.machine.execution.open and not self.machine.execution.queue.ready
+            if idle and not working(self.venue) and not self.venue.pending():
+                return
 
     def _check_healed(self) -> None:
         """In the end each open gives back exactly what it has left."""
