@@ -7,10 +7,13 @@ import pytest
 from executors.terminals import paper as mt5
 from tests.contract import subject
 from tests.contract.desk import CONFIGURATION, LOGIN, Desk
-from tests.contract.terminals import broker, far_port, rig
 from tests.paper import PASSWORD, PaperBroker, running_broker
 
-__all__ = ["broker", "connected", "desk", "far_port", "module_broker", "rig", "rules_broker"]
+if not subject.REAL:  # else there may be nothing of the platform's requirements here
+    from tests.contract.terminals import broker, far_port, rig
+    from tests.contract.ways import Through, bridges, pytest_generate_tests, through
+
+    __all__ = ["bridges", "broker", "far_port", "pytest_generate_tests", "rig", "through"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,8 @@ def rules_broker() -> Iterator[PaperBroker]:
 
 
 @pytest.fixture
-def desk(rules_broker: PaperBroker) -> Iterator[Desk]:
+def desk(rules_broker: PaperBroker, through: "Through") -> Iterator[Desk]:
+    through(rules_broker)
     rules_broker.oracle.clear_faults()
     for feed, bid, ask in (
         ("EURUSD", 1.10000, 1.10010),
@@ -31,7 +35,7 @@ def desk(rules_broker: PaperBroker) -> Iterator[Desk]:
     made = Desk(rules_broker)
     made.open()
     yield made
-    mt5.shutdown()
+    made.leave()
     rules_broker.check(magics_unique=False)
 
 

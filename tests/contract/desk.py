@@ -99,6 +99,9 @@ class Desk:
         self.broker.account(Desk.last_login, personality, balance, **more)
         assert mt5.initialize(self.broker.url, login=Desk.last_login, password=PASSWORD)
 
+    def leave(self) -> None:
+        mt5.shutdown()
+
     def price(self, bid: float, ask: float, feed: str = "EURUSD") -> None:
         self.broker.push(feed, bid, ask)
 

@@ -12,6 +12,7 @@ from executors.terminals import paper as mt5
 from executors.terminals.paper.broker.faults import AT_LOGIN, OF_A_CALL, STANDING
 from executors.terminals.paper.link import LinkError
 from tests.contract.desk import BASE, DONE, FAR, Desk, eventually
+from tests.contract.ways import only_over
 from tests.paper import PASSWORD
 
 REFUSALS = {"algo_off": 10027, "expert_off": 10026, "trade_disabled": 10017, "market_closed": 10018,
@@ -109,6 +110,7 @@ def test_f47_a_pipe_is_busy_from_a_chosen_try_on(desk: Desk) -> None:
     assert time.monotonic() - began > 0.35
 
 
+@only_over("paper", "remote", why="mt5linux's client takes dates as datetimes alone")
 def test_f48_what_a_chosen_order_made_is_told_of_late(desk: Desk) -> None:
     """Also by the functions that count."""
     desk.broker.fault("position_lag", at=2, value=300)

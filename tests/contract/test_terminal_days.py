@@ -9,6 +9,7 @@ import pytest
 from executors.terminals import paper as mt5
 from executors.terminals.servertime import server_clock
 from tests.contract.desk import DONE, FAR, Desk, eventually
+from tests.contract.ways import Through
 from tests.paper import PaperBroker, running_broker
 
 DAY_MS = 86_400_000
@@ -72,13 +73,15 @@ class Days(Desk):
 
 
 @pytest.fixture(scope="module")
-def days_broker() -> Iterator[PaperBroker]:
+def days_broker(way: str) -> Iterator[PaperBroker]:
+    """One for each way: its clock only moves forward."""
     with running_broker(CONFIGURATION) as running:
         yield running
 
 
 @pytest.fixture
-def days(days_broker: PaperBroker) -> Iterator[Days]:
+def days(days_broker: PaperBroker, through: Through) -> Iterator[Days]:
+    through(days_broker)
     days_broker.push("EURUSD", 1.10000, 1.10010)
     made = Days(days_broker)
     made.open("days")

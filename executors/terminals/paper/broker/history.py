@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 DAY = 1440
 WEEK, MONTH = 32769, 49153  # TIMEFRAME_W1, _MN1
 FLAG_BID, FLAG_ASK = 2, 4
-FLAG_HISTORY = 0x80  # has no name: ticks of the history carry it, symbol_info_tick's does not
+FLAG_HISTORY = 0x80  # has no name: ticks of the history carry it where the bid has changed (134, 130, and 4 have been seen)
 MAX_TICKS = 500_000  # of one answer, so that a broker for many does not stand still for one
 LONGEST = {WEEK: 7 * DAY, MONTH: 31 * DAY}
 
@@ -181,7 +181,7 @@ def ticks_rows(desk: Desk, found: Ticks, feed_point: float) -> NDArray[np.void]:
     changed_bid = np.diff(bid, prepend=0.0) != 0
     changed_ask = np.diff(ask, prepend=0.0) != 0
     repeated = ~(changed_bid | changed_ask)  # the server sent both once more
-    rows["flags"] = FLAG_BID * (changed_bid | repeated) + FLAG_ASK * (changed_ask | repeated) + FLAG_HISTORY
+    rows["flags"] = (FLAG_BID | FLAG_HISTORY) * (changed_bid | repeated) + FLAG_ASK * (changed_ask | repeated)
     if traded(instrument):  # each quote is also a sale of the smallest volume into the bid
         rows["last"], rows["volume"], rows["volume_real"] = (
             bid,
