@@ -121,8 +121,21 @@ class Lab:
                 process.kill()
                 process.wait()
         self._running.clear()
+        self._end_executors()
         for log in self._logs:
             log.close()
+
+    def _end_executors(self) -> None:
+        """They outlive a supervisor that had to be killed, as they should."""
+        import django
+
+        django.setup()
+        from executors.locks import directory_of, lock_holder
+
+        for index in range(self.terminals):
+            pid = lock_holder(directory_of(terminal_name(index)))
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
 
     # --- what is asked of it ---
 

@@ -16,12 +16,14 @@ from pathlib import Path
 import setproctitle
 from django.conf import settings
 
+from executors import host_page
 from executors.account_sync import AccountSync
 from executors.alerts import AlertCode, Alerts
 from executors.crashpoints import reached
 from executors.drift_sync import DriftSync
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.execution import Execution
+from executors.host_page import HostPage
 from executors.inbox import Arrival, ExecutorClock, Item, RatesWish
 from executors.journal import Journal
 from executors.journal_reader import JournalReader
@@ -91,6 +93,9 @@ class Executor(threading.Thread):
             call_limit_s=settings.SEND_LIMIT_S,
             initialize_limit_s=settings.INITIALIZE_LIMIT_S,
         )
+        self._host: HostPage | None = None
+        with contextlib.suppress(OSError):  # of a full disk: then accounts are read while others' orders run
+            self._host = HostPage(directory.parent / host_page.NAME)
         self._inbox: queue.Queue[Item] = queue.Queue(INBOX_LIMIT)
         self._stopping = threading.Event()
         self._asked_to_hand_over_ms = 0.0
@@ -240,6 +245,8 @@ class Executor(threading.Thread):
             self._ticker.close()
             self._session.close()
             self._journal.close()
+            if self._host is not None:
+                self._host.close()
 
     def _turn(self) -> None:
         session = self._session
@@ -271,7 +278,7 @@ class Executor(threading.Thread):
                 self._due_ticks = now + settings.TICK_POLL_MS
             if now >= self._due_guard and self._execution.guard.active:
                 self._guard(now)
-            if now >= session.due_sync_ms:
+            if now >= session.due_sync_ms and not session.gives_way(self._last_order_ms(now)):
                 session.sync()
                 self._execution.specs.refresh(monotonic_ms())
             if now >= self._due_look and self._resolution.due():
@@ -308,11 +315,17 @@ class Executor(threading.Thread):
         try:
             while self._session.ready and self._compared and monotonic_ms() < until:
                 self._moved()
+                if self._execution.queue.ready and self._host is not None:
+                    self._host.begins()
                 if not self._execution.run_next():
                     return
                 self._take_inbox(wait=False)
         except TerminalError as error:
             self._session.lost(error)
+
+    def _last_order_ms(self, now: float) -> float:
+        """When an order last began on this host."""
+        return self._host.last_ms(now) if self._host is not None else 0.0
 
     def _resume(self) -> None:
         try:

@@ -304,7 +304,7 @@ class Link(threading.Thread):
         answers = self._answers.qsize()  # first: the reports of these are in the journal by now
         if answers or self._stopping.is_set() or not self._quick.under_way():
             self._publish()
-        self._quick.offer(self._store.redis)
+        self._quick.offer(self._store.redis, self._life)
         for _ in range(answers):  # after them, so that whoever reads "done" finds the order settled
             self._store.answer(*self._answers.get())
         self._show()

@@ -36,8 +36,9 @@ class QuickReports:
         self._journal_id = journal_id
         self._epoch = epoch
         self._sha = ""
-        self._offered: BareRedis | None = None
+        self._offered: tuple[BareRedis, int] | None = None  # and the life in which it was opened
         self._line: BareRedis | None = None
+        self._line_life = 0
         self._unanswered: deque[tuple[int, int, float]] = deque()  # position, life, when it was sent
         self._waiting_since_ms = math.inf  # of the first of them
         self._sent = (0, 0)  # position and life of the last one
@@ -45,9 +46,12 @@ class QuickReports:
 
     # --- the link's thread ---
 
-    def offer(self, client: "redis.Redis") -> None:
-        """Opens a line when there is none."""
-        if self._line is not None or self._offered is not None or monotonic_ms() < self._due_open_ms:
+    def offer(self, client: "redis.Redis", life: int) -> None:
+        """Opens a line when there is none of this life: another one may lead to a server that is no primary any more."""
+        offered = self._offered
+        if offered is not None and offered[1] == life or self._line is not None and self._line_life == life:
+            return
+        if monotonic_ms() < self._due_open_ms:
             return
         self._due_open_ms = monotonic_ms() + OPEN_AGAIN_MS
         line: BareRedis | None = None
@@ -59,7 +63,9 @@ class QuickReports:
             if line is not None:
                 line.close()
             return
-        self._offered = line
+        self._offered = line, life
+        if offered is not None:
+            offered[0].close()
 
     def under_way(self) -> bool:
         """Whether reports were sent a moment ago that may be answered yet."""
@@ -78,8 +84,7 @@ class QuickReports:
 
     def send(self, reports: Sequence[JournalReport], published: int, life: int) -> bool:
         """False: the link has to. `published`: the store is known to have come so far."""
-        if self._line is None:
-            self._line, self._offered = self._offered, None
+        self._take_line(life)
         after = max(published, self.sent_through(life))
         fresh = [item for item in reports if item.position > after]
         if not fresh:
@@ -116,13 +121,23 @@ class QuickReports:
         return reached, True
 
     def close(self) -> None:
-        for line in (self._line, self._offered):
-            if line is not None:
-                line.close()
+        if self._offered is not None:
+            self._offered[0].close()
+        if self._line is not None:
+            self._line.close()
         self._line = self._offered = None
+
+    def _take_line(self, life: int) -> None:
+        if self._line is not None and self._line_life != life:
+            self._hang_up()
+        if self._line is None and self._offered is not None and self._offered[1] == life:
+            (self._line, self._line_life), self._offered = self._offered, None
 
     def _fail(self, error: Exception) -> None:
         logger.info("quick reports: %s", error, extra={"action": "publish"})
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
             self._line = None

@@ -4,6 +4,7 @@ Precedes: orders run only while `ready`. Follows: the executor's turn calls it. 
 """
 
 import logging
+import random
 from collections.abc import Callable
 
 from django.conf import settings
@@ -27,6 +28,8 @@ QUICK_S = (
 )  # after the first failed tries: a bridge or broker that restarts is back within a moment
 TRIES_BEFORE_ALARM = 3
 SYNC_AFTER_MS = 80  # after an order: a fan-out to a hundred terminals is over by then, on the same processors
+PUT_OFF_MS = 500  # at most, for orders of other terminals
+SPREAD_MS = 150  # reads that were put off do not all happen at once
 BURST_SYNC_MS = 200  # between two reads because of orders: a read costs as much as an order
 
 
@@ -59,6 +62,7 @@ class Session:
         self._sync_took_ms = 0.0
         self._changed = False  # since the last sync
         self._change_shown_ms = -BURST_SYNC_MS * 1.0
+        self._put_off_ms: float | None = None  # since when the read that is due gives way
 
     def connect(self) -> bool:
         """One try. True when the terminal answers and is logged in to the configured account."""
@@ -112,6 +116,18 @@ class Session:
         self._account_sync.run(self.config)
         self._sync_took_ms = monotonic_ms() - began
         self.due_sync_ms = began + max(settings.ACCOUNT_SYNC_MS, 10 * self._sync_took_ms)
+
+    def gives_way(self, last_order_ms: float) -> bool:
+        """Whether the read that is due waits, since a moment ago an order began on this host; not for long."""
+        now = monotonic_ms()
+        until = last_order_ms + SYNC_AFTER_MS
+        since = now if self._put_off_ms is None else self._put_off_ms
+        if until <= now or now - since >= PUT_OFF_MS:
+            self._put_off_ms = None
+            return False
+        self._put_off_ms = since
+        self.due_sync_ms = min(until + random.random() * SPREAD_MS, since + PUT_OFF_MS)
+        return True
 
     def changed(self) -> None:
         """What changed is shown soon, but never in the way of the next order of a burst."""

@@ -168,6 +168,23 @@ def test_an_answer_of_a_life_before_proves_nothing(rig: Rig) -> None:
     assert rig.link.published == 0
 
 
+def test_a_line_of_a_life_before_is_hung_up_and_another_opened(rig: Rig) -> None:
+    first = filled(rig, 1)
+    assert not publish(rig)
+    until(lambda: published(rig) == 2)
+    old = rig.link._quick._line
+    rig.link._stands_at(2)  # as after a failover: the old line may lead to a server that is no primary any more
+    second = filled(rig, 2)
+    assert publish(rig), "there is none now"
+    rig.link._quick._due_open_ms = 0.0
+    rig.turn()
+    third = filled(rig, 3)
+    assert not publish(rig)
+    assert rig.link._quick._line is not old
+    until(lambda: state_of(rig, third) == "FILLED")
+    assert stream(rig) == [(name, seq) for name in (first, second, third) for seq in (1, 2)]
+
+
 def test_nothing_leaves_before_redis_and_the_journal_were_compared(tmp_path: Path, state_redis: Any) -> None:
     rig = Rig(tmp_path / "journal.sqlite3", state_redis)
     name = filled(rig, 1)
@@ -210,10 +227,10 @@ def test_a_bare_connection_tells_what_is_wrong(state_redis: Any) -> None:
 
 def test_a_store_that_refuses_connections_is_asked_again_later(state_redis: Any) -> None:
     quick = QuickReports("sim-1", "journal", 1)
-    quick.offer(redis.Redis(port=1))
+    quick.offer(redis.Redis(port=1), 1)
     assert not has_line(quick)
     quick._due_open_ms = 0.0
     with state() as client:
-        quick.offer(client)
+        quick.offer(client, 1)
     assert has_line(quick)
     quick.close()
