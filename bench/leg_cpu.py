@@ -129,8 +129,15 @@ def main(arguments: Sequence[str]) -> None:
     known = parser.parse_args(arguments)
     print(machine())
     # without the periodic reads of accounts, which would be put off by a fan-out and not be spared by it
-    settings = {"ACCOUNT_SYNC_MS": "3600000", "CELERY_DISPATCH": "all" if known.celery else "backup"}
-    with tempfile.TemporaryDirectory() as directory, Lab(Path(directory), known.terminals, **settings) as lab:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Lab(
+            Path(directory),
+            known.terminals,
+            ACCOUNT_SYNC_MS="3600000",
+            CELERY_DISPATCH="all" if known.celery else "backup",
+        ) as lab,
+    ):
         asyncio.run(run(lab, known.terminals, known.rounds))
 
 

@@ -49,7 +49,9 @@ class QuickReports:
     def offer(self, client: "redis.Redis", life: int) -> None:
         """Opens a line when there is none of this life: another one may lead to a server that is no primary any more."""
         offered = self._offered
-        if offered is not None and offered[1] == life or self._line is not None and self._line_life == life:
+        if (offered is not None and offered[1] == life) or (
+            self._line is not None and self._line_life == life
+        ):
             return
         if monotonic_ms() < self._due_open_ms:
             return

@@ -173,7 +173,9 @@ def test_a_line_of_a_life_before_is_hung_up_and_another_opened(rig: Rig) -> None
     assert not publish(rig)
     until(lambda: published(rig) == 2)
     old = rig.link._quick._line
-    rig.link._stands_at(2)  # as after a failover: the old line may lead to a server that is no primary any more
+    rig.link._stands_at(
+        2
+    )  # as after a failover: the old line may lead to a server that is no primary any more
     second = filled(rig, 2)
     assert publish(rig), "there is none now"
     rig.link._quick._due_open_ms = 0.0
