@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "bench-password"
@@ -167,7 +167,9 @@ class Lab:
     @contextmanager
     def frozen(self) -> Any:
         """The executors stand still meanwhile: what others measure must not pay for their idling."""
-        supervisor = next((item for item in self._running if "run_terminals" in item.args), None)  # type: ignore[operator]
+        supervisor = next(
+            (item for item in self._running if "run_terminals" in cast(list[str], item.args)), None
+        )
         pids = list(self.executors().values()) if supervisor else []
         if supervisor:
             supervisor.send_signal(signal.SIGSTOP)  # it would take them for stuck

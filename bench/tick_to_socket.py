@@ -68,7 +68,7 @@ def listen(port: int, token: str, sockets: int, seconds: float, pipe: Connection
     ends, ping = time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < ends:
         for key, _ in selector.select(0.2):
-            data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+            data = opened[key.data].recv(65536)
             noted.append((key.data, time.time_ns(), data))
         if time.monotonic() - ping > 2:
             ping = time.monotonic()

@@ -158,9 +158,8 @@ def _work(module: Any, index: int, writer: int, reader: int, parent: int) -> NoR
             os.close(writer)
 
         module.serve(index, ready)
-    except BaseException:  # noqa: BLE001  whatever it is, this process must not go on as a second parent
+    finally:  # whatever it is, this process must not go on as a second parent
         traceback.print_exc()
-    finally:
         os._exit(1)
 
 

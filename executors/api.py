@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from ninja import Query, Router
 from pydantic import BaseModel, Field, ValidationError
 
 from executors import api_schema, grants, modes, readmodel
-from executors.api_auth import json_body, known_parameters
+from executors.api_auth import SignedIn, json_body, known_parameters
 from executors.api_schema import OrdersPage, PositionsPage, TerminalsPage
 from executors.dispatch import accept, describe
 from executors.errors import AcceptUnknown, Code, Refused
@@ -48,12 +48,12 @@ def answer(body: BaseModel, status: int = 200) -> HttpResponse:
     operation_id="send_signal",
     tags=["signals"],
 )
-async def send_signal(request: HttpRequest) -> HttpResponse:
+async def send_signal(request: SignedIn) -> HttpResponse:
     """202: recorded, one order a terminal follows. 200: this signal_id was recorded before; its record as it is now.
     409: the id is taken by another wish. 503 ACCEPT_UNKNOWN: send the same body again."""
     known_parameters(request)
     body = json_body(request)
-    user: Any = request.auth  # type: ignore[attr-defined]
+    user: Any = request.auth
     try:
         accepted = await accept(body, user, source="rest")
     except Refused:
@@ -88,10 +88,10 @@ class SignalQuery(Message):
     operation_id="list_signals",
     tags=["signals"],
 )
-async def list_signals(request: HttpRequest, query: Query[SignalQuery]) -> HttpResponse:
+async def list_signals(request: SignedIn, query: Query[SignalQuery]) -> HttpResponse:
     """Your own, and those with an order on a terminal you may see; of each only the orders you may see."""
     known_parameters(request, *SignalQuery.model_fields)
-    user: Any = request.auth  # type: ignore[attr-defined]
+    user: Any = request.auth
     visible = await readmodel.visible_ids(user)
     if query.terminal is not None and query.terminal not in visible:
         raise unknown_terminal(query.terminal)
@@ -114,9 +114,9 @@ async def list_signals(request: HttpRequest, query: Query[SignalQuery]) -> HttpR
     operation_id="get_signal",
     tags=["signals"],
 )
-async def get_signal(request: HttpRequest, signal_id: str) -> HttpResponse:
+async def get_signal(request: SignedIn, signal_id: str) -> HttpResponse:
     known_parameters(request)
-    user: Any = request.auth  # type: ignore[attr-defined]
+    user: Any = request.auth
     view = None
     if is_uuid(signal_id):
         view = await readmodel.signal(loop_state(), signal_id, await readmodel.visible_ids(user), user.pk)
@@ -148,10 +148,10 @@ class HoldingsQuery(Message):
     operation_id="list_terminals",
     tags=["terminals"],
 )
-async def list_terminals(request: HttpRequest) -> HttpResponse:
+async def list_terminals(request: SignedIn) -> HttpResponse:
     """All of them, by id; the cursor is always null."""
     known_parameters(request)
-    refs = await readmodel.visible_terminals(request.auth)  # type: ignore[attr-defined]
+    refs = await readmodel.visible_terminals(request.auth)
     return answer(TerminalsPage(items=await readmodel.terminals(loop_state(), refs)))
 
 
@@ -162,7 +162,7 @@ async def list_terminals(request: HttpRequest) -> HttpResponse:
     operation_id="list_positions",
     tags=["terminals"],
 )
-async def list_positions(request: HttpRequest, query: Query[HoldingsQuery]) -> HttpResponse:
+async def list_positions(request: SignedIn, query: Query[HoldingsQuery]) -> HttpResponse:
     """By terminal and ticket, as each terminal last reported them."""
     ids = await _chosen_terminals(request, query)
     items = await readmodel.positions(loop_state(), ids)
@@ -180,7 +180,7 @@ async def list_positions(request: HttpRequest, query: Query[HoldingsQuery]) -> H
     operation_id="list_orders",
     tags=["terminals"],
 )
-async def list_orders(request: HttpRequest, query: Query[HoldingsQuery]) -> HttpResponse:
+async def list_orders(request: SignedIn, query: Query[HoldingsQuery]) -> HttpResponse:
     """By terminal and ticket. What became of your signals' orders is in /api/signals."""
     ids = await _chosen_terminals(request, query)
     items = await readmodel.pending_orders(loop_state(), ids)
@@ -191,9 +191,9 @@ async def list_orders(request: HttpRequest, query: Query[HoldingsQuery]) -> Http
     return answer(OrdersPage(items=page, cursor=cursor))
 
 
-async def _chosen_terminals(request: HttpRequest, query: HoldingsQuery) -> list[str]:
+async def _chosen_terminals(request: SignedIn, query: HoldingsQuery) -> list[str]:
     known_parameters(request, *HoldingsQuery.model_fields)
-    visible = await readmodel.visible_ids(request.auth)  # type: ignore[attr-defined]
+    visible = await readmodel.visible_ids(request.auth)
     if query.terminal is None:
         return sorted(visible)
     if query.terminal not in visible:
@@ -222,9 +222,9 @@ def unknown_terminal(terminal_id: str) -> Refused:
     operation_id="me",
     tags=["user"],
 )
-async def me(request: HttpRequest) -> HttpResponse:
+async def me(request: SignedIn) -> HttpResponse:
     known_parameters(request)
-    user: Any = request.auth  # type: ignore[attr-defined]
+    user: Any = request.auth
     who = await readmodel.standing(user)
     refs = await readmodel.visible_terminals(user)
     groups = sorted({slug for ref in refs.values() for slug in ref.groups})
@@ -249,9 +249,9 @@ async def me(request: HttpRequest) -> HttpResponse:
     operation_id="get_modes",
     tags=["modes"],
 )
-async def get_modes(request: HttpRequest) -> HttpResponse:
+async def get_modes(request: SignedIn) -> HttpResponse:
     known_parameters(request)
-    visible = await readmodel.visible_ids(request.auth)  # type: ignore[attr-defined]
+    visible = await readmodel.visible_ids(request.auth)
     return answer(api_schema.Modes.model_validate(await readmodel.modes(loop_state(), visible)))
 
 
@@ -272,11 +272,11 @@ class Switch(Message):
     operation_id="switch_modes",
     tags=["modes"],
 )
-async def switch_modes(request: HttpRequest) -> HttpResponse:
+async def switch_modes(request: SignedIn) -> HttpResponse:
     """All of the named terminals or none. What an admin halted only an admin resumes."""
     known_parameters(request)
     wish = parsed(Switch, json_body(request))
-    user: Any = request.auth  # type: ignore[attr-defined]
+    user: Any = request.auth
     about = {"reason": wish.reason, "address": client_address(request)}
     if (wish.scope is None) == (wish.targets is None):
         raise Refused(Code.INVALID, 'Give either scope: "all" or targets.')

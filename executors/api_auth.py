@@ -25,6 +25,12 @@ SEND_SIGNAL = ("POST", "/api/signals")
 requests_of_users = Buckets(REQUESTS_PER_SECOND, BURST)
 
 
+class SignedIn(HttpRequest):
+    """A request as the routes get it; its class is Django's own, this says only what `Authenticate` has put there."""
+
+    auth: Any  # the user
+
+
 class _Csrf(CsrfViewMiddleware):
     def _reject(self, request: HttpRequest, reason: str) -> Any:
         return reason

@@ -11,15 +11,17 @@ import logging
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Protocol
 
 from django.conf import settings
 
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.messages import TerminalConfig
 from executors.symbols import is_mapped, to_broker, to_canonical
-from executors.terminals.base import SymbolSpec, Terminal
+from executors.terminals.base import SymbolSpec, Tick
 from tradedist.clock import monotonic_ms, now_ms
 from tradedist.wire import (
     DATAGRAM_MAX,
@@ -59,12 +61,22 @@ class _Watched:
     skip_until_ms: float = 0.0  # after a failed call
 
 
+class Prices(Protocol):
+    """What is asked of a terminal here."""
+
+    def tick(self, symbol: str) -> Tick | None: ...
+
+    def spec(self, symbol: str) -> SymbolSpec | None: ...
+
+    def symbols(self) -> Iterable[SymbolSpec]: ...
+
+
 class Ticker:
     """`poll` often, from the thread that owns the terminal; it returns at once when nothing is due."""
 
     def __init__(
         self,
-        terminal: Terminal,
+        terminal: Prices,
         config: TerminalConfig,
         *,
         address: tuple[str, int] | None = None,
@@ -211,7 +223,7 @@ class Ticker:
         if not ticks and not self._gap and moment - self._sender.sent_ms < ALIVE_MS:
             return
         # In time order over the frames, as far as one look can tell.
-        ticks.sort(key=lambda tick: tick[1])  # type: ignore[arg-type, return-value]
+        ticks.sort(key=itemgetter(1))
         group: list[list[object]] = []
         size = 0
         for tick in ticks:

@@ -46,7 +46,7 @@ app.conf.update(
         "socket_timeout": 1,  # of each command: what a worker had to say when its broker froze is several
         "socket_connect_timeout": 0.5,
         "socket_keepalive": True,
-        # a broker that hangs is noticed 1.5 to 2 seconds after its last answer: BRPOP waits 1 second at the server
+        # a broker that hangs is noticed 1 to 1.5 seconds after its last answer: BRPOP waits half a second at the server
         "health_check_interval": 0.5,
         # a task of ours waits for an order at most a minute; a message given out twice is harmless
         "visibility_timeout": 120,

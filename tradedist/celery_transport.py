@@ -24,3 +24,6 @@ class Channel(kombu_redis.Channel):
 
 class Transport(kombu_redis.Transport):
     Channel = Channel
+    # Half a second instead of one: a broker that hangs is noticed half a second sooner, and since each answer counts as a
+    # sign of life, the PING that went before every other BRPOP is not needed.
+    brpop_timeout: Any = 0.5

@@ -52,8 +52,12 @@ def _check_role(role: Any, nodes: tuple[Node, ...], node: Node) -> None:
     _last_primary[nodes] = node
 
 
-def _demoted(error: ResponseError, nodes: tuple[Node, ...]) -> bool:
-    return isinstance(error, ReadOnlyError) or (len(nodes) > 1 and str(error).startswith(NOT_ENOUGH))
+def _turned_away(error: Exception, nodes: tuple[Node, ...], node: Node) -> bool:
+    """Whether that answer says that the server is no primary, or not for us. Then another one is asked first next time."""
+    demoted = isinstance(error, ReadOnlyError) or (len(nodes) > 1 and str(error).startswith(NOT_ENOUGH))
+    if demoted:
+        _leave(nodes, node)
+    return demoted
 
 
 class PrimaryConnection(redis.Connection):
@@ -87,13 +91,15 @@ class PrimaryConnection(redis.Connection):
             cast(Any, self).send_command("ROLE", check_health=False)
             _check_role(self.read_response(), self._nodes, (self.host, self.port))
 
+    def turned_away(self, error: Exception) -> bool:
+        return _turned_away(error, self._nodes, (self.host, self.port))
+
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return super().read_response(*args, **options)
         except ResponseError as error:
-            if not _demoted(error, self._nodes):
+            if not self.turned_away(error):
                 raise
-            _leave(self._nodes, (self.host, self.port))
             cast(Any, self).disconnect()
             raise redis.ConnectionError(f"{self.host}:{self.port} is no primary any more: {error}") from error
 
@@ -135,13 +141,16 @@ class AsyncPrimaryConnection(redis.asyncio.Connection):
             await self.send_command("ROLE", check_health=False)
             _check_role(await self.read_response(), self._nodes, (self.host, int(self.port)))
 
+    def turned_away(self, error: Exception) -> bool:
+        """For who reads this connection's answers himself."""
+        return _turned_away(error, self._nodes, (self.host, int(self.port)))
+
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)
         except ResponseError as error:
-            if not _demoted(error, self._nodes):
+            if not self.turned_away(error):
                 raise
-            _leave(self._nodes, (self.host, int(self.port)))
             await self.disconnect(nowait=True)
             raise redis.ConnectionError(f"{self.host}:{self.port} is no primary any more: {error}") from error
 

@@ -41,8 +41,8 @@ class Line:
                 end = await self._open()
             reply = await end.send(_pack(command))
         if isinstance(reply, Exception):
-            if isinstance(reply, redis.exceptions.ReadOnlyError):
-                self.drop()  # it is a replica now; who answers at its address next may be the primary
+            if end.turned_away(reply):
+                self.drop()  # it is no primary any more; who answers next may be
             raise reply
         return reply
 
@@ -116,6 +116,13 @@ class _End(asyncio.Protocol):
         """What was not sent yet is not sent any more."""
         self._transport.abort()
         self._lose(kind, text)
+
+    def turned_away(self, error: Exception) -> bool:
+        """Whether the server says by it that it takes no writes."""
+        asked = getattr(
+            self._connection, "turned_away", None
+        )  # a socket file's connection knows no other server
+        return bool(asked(error)) if asked else isinstance(error, redis.exceptions.ReadOnlyError)
 
     # --- the transport's side ---
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import random
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ class Waiting:
     busy: bool = False  # a request by REST is under way
 
 
-class Client:
+class Client(ABC):
     """Sends `per_s` signals a second until `stop_at`, then only what is still unanswered."""
 
     def __init__(
@@ -74,11 +75,13 @@ class Client:
                 task.cancel()
             await asyncio.gather(keep, *self._tasks, return_exceptions=True)
 
+    @abstractmethod
     async def keep(self) -> None:
-        """What goes on beside sending."""
+        """What goes on beside sending, until it is cancelled."""
 
+    @abstractmethod
     def send(self, waiting: Waiting) -> None:
-        raise NotImplementedError
+        """Once; without an answer it is called again."""
 
     # --- sending and answers ---
 

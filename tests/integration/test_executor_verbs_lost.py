@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -113,10 +114,8 @@ def test_killed_at_the_brokers_door_it_is_looked_up(rig_of: RigOf, kind: str, *,
             send(request)
         raise Killed
 
-    rig.terminal.send = kill  # type: ignore[method-assign]
-    with pytest.raises(Killed):
+    with patch.object(rig.terminal, "send", kill), pytest.raises(Killed):
         rig.turn()
-    rig.terminal.send = send  # type: ignore[method-assign]
     rig.kill()
     rig.start()
     end = (S.PLACED if kind == "PENDING" else S.DONE) if executed else S.NOT_EXECUTED
@@ -157,7 +156,9 @@ def test_a_pending_order_that_is_cancelled_by_others_while_the_executor_is_down_
     assert (report.state, report.code) == (S.CANCELLED, Code.PENDING_CANCELLED)
 
 
-def test_a_pending_order_at_rest_is_not_looked_for_in_the_history_again(rig_of: RigOf) -> None:
+def test_a_pending_order_at_rest_is_not_looked_for_in_the_history_again(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig = rig_of("lab")
     pending(rig)
     asked: list[int] = []
@@ -167,7 +168,7 @@ def test_a_pending_order_at_rest_is_not_looked_for_in_the_history_again(rig_of: 
         asked.append(from_ms)
         return history(from_ms, to_ms)
 
-    rig.terminal.history_deals = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.terminal, "history_deals", counted)
     for _ in range(20):
         rig.turn()
     assert asked == []

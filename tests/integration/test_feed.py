@@ -56,6 +56,9 @@ class Walk:
             "EUR", "USD", "EUR", "Euro", "Forex",
         )  # fmt: skip
 
+    def symbols(self) -> tuple[SymbolSpec, ...]:
+        return ()
+
 
 class Recorded:
     """Records what a real terminal showed to the ticker."""
@@ -73,6 +76,9 @@ class Recorded:
 
     def spec(self, symbol: str) -> SymbolSpec | None:
         return self.terminal.spec(symbol)
+
+    def symbols(self) -> tuple[SymbolSpec, ...]:
+        return self.terminal.symbols()
 
 
 @pytest.fixture
@@ -133,7 +139,7 @@ def settled(valkey: Valkey, shown: list[Tick], symbol: str = SYMBOL) -> None:
 
 def test_ticks_become_candles_and_updates(valkey: Valkey, feed: FeedProcess) -> None:
     walk = Walk()
-    with valkey.client() as client, Polling(Ticker(walk, config_of(), address=feed.address)) as polling:  # type: ignore[arg-type]
+    with valkey.client() as client, Polling(Ticker(walk, config_of(), address=feed.address)) as polling:
         listener = client.pubsub()
         listener.subscribe(keys.market_channel(SYMBOL))
         wait_for(lambda: len(stored(valkey, 1)) >= 5)
@@ -176,7 +182,7 @@ def test_prices_of_the_paper_broker_under_the_canonical_name(
     assert isinstance(terminal.connect(), Identity)
     recorded = Recorded(terminal)
     try:
-        with Polling(Ticker(recorded, config, address=feed.address)):  # type: ignore[arg-type]
+        with Polling(Ticker(recorded, config, address=feed.address)):
             wait_for(lambda: len(recorded.shown.get(SYMBOL, [])) >= 3, 30)
             wait_for(lambda: stored(valkey, 60), 5)
         settled(valkey, recorded.shown[SYMBOL])
@@ -187,7 +193,7 @@ def test_prices_of_the_paper_broker_under_the_canonical_name(
 def test_without_any_datagram_tcp_carries_on(valkey: Valkey, feed: FeedProcess) -> None:
     walk, relay = Walk(), TcpRelay(feed.address)
     try:
-        with Polling(Ticker(walk, config_of(), address=relay.address)):  # type: ignore[arg-type]
+        with Polling(Ticker(walk, config_of(), address=relay.address)):
             wait_for(lambda: len(stored(valkey, 1)) >= 3)
             relay.cut()  # and the connection once more
             wait_for(lambda: len(stored(valkey, 1)) >= 6)
@@ -202,7 +208,7 @@ def test_without_any_datagram_tcp_carries_on(valkey: Valkey, feed: FeedProcess) 
 
 def test_a_killed_feed_goes_on_without_gap_or_double(valkey: Valkey, feed: FeedProcess) -> None:
     walk = Walk()
-    with Polling(Ticker(walk, config_of(), address=feed.address)):  # type: ignore[arg-type]
+    with Polling(Ticker(walk, config_of(), address=feed.address)):
         for _ in range(3):
             count = len(stored(valkey, 1))
             wait_for(lambda count=count: len(stored(valkey, 1)) >= count + 2)
@@ -218,7 +224,7 @@ def test_a_killed_feed_goes_on_without_gap_or_double(valkey: Valkey, feed: FeedP
 def test_a_killed_redis_is_filled_again(valkey: Valkey, feed: FeedProcess) -> None:
     """It keeps nothing on disk, so that it comes back empty."""
     walk = Walk()
-    with Polling(Ticker(walk, config_of(), address=feed.address)) as polling:  # type: ignore[arg-type]
+    with Polling(Ticker(walk, config_of(), address=feed.address)) as polling:
         wait_for(lambda: len(stored(valkey, 1)) >= 4)
         valkey.restart(down_s=1.5)
         wait_for(lambda: len(stored(valkey, 1)) >= 8)
@@ -232,7 +238,7 @@ def test_a_killed_redis_is_filled_again(valkey: Valkey, feed: FeedProcess) -> No
 
 def test_a_frozen_redis_does_not_hold_up_the_ticks(valkey: Valkey, feed: FeedProcess) -> None:
     walk = Walk()
-    with Polling(Ticker(walk, config_of(), address=feed.address)):  # type: ignore[arg-type]
+    with Polling(Ticker(walk, config_of(), address=feed.address)):
         wait_for(lambda: len(stored(valkey, 1)) >= 2)
         valkey.freeze()
         time.sleep(4)  # beyond the client's time limit
@@ -246,8 +252,8 @@ def test_a_frozen_redis_does_not_hold_up_the_ticks(valkey: Valkey, feed: FeedPro
 def test_the_second_source_takes_over_and_gives_back(valkey: Valkey, feed: FeedProcess) -> None:
     first, second = Walk(), Walk()
     second.step_ms = 40
-    one = Ticker(first, config_of("first", tick_priority=1), address=feed.address)  # type: ignore[arg-type]
-    two = Ticker(second, config_of("second", tick_priority=2), address=feed.address)  # type: ignore[arg-type]
+    one = Ticker(first, config_of("first", tick_priority=1), address=feed.address)
+    two = Ticker(second, config_of("second", tick_priority=2), address=feed.address)
 
     def active() -> str:
         with valkey.client() as client:
@@ -260,7 +266,7 @@ def test_the_second_source_takes_over_and_gives_back(valkey: Valkey, feed: FeedP
         started = time.monotonic()
         wait_for(lambda: active() == "second")
         assert time.monotonic() - started < 20
-        again = Ticker(first, config_of("first", tick_priority=1), address=feed.address)  # type: ignore[arg-type]
+        again = Ticker(first, config_of("first", tick_priority=1), address=feed.address)
         with Polling(again):
             wait_for(lambda: active() == "first")
     counted = sum(candle.ticks for candle in stored(valkey, 1))

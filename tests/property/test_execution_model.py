@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from django.test import override_settings
 from hypothesis import HealthCheck, Phase, settings
@@ -308,10 +309,8 @@ class OrderProtocol(RuleBasedStateMachine):
         self.number += 1
         self.machine.venue.script.extend(faults)
         self._accept(self._next_signal(close=close), 60_000)
-        journal.record = kill  # type: ignore[method-assign]
-        self._until_killed()
-        if self.machine.running:
-            journal.record = record  # type: ignore[method-assign]
+        with patch.object(journal, "record", kill):
+            self._until_killed()
 
     def _next_signal(self, *, close: bool) -> Any:
         return make_close(self.number) if close else make_open(self.number)

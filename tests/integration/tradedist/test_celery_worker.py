@@ -19,6 +19,7 @@ from tests.stack import ROOT, wait_until
 from tests.valkey import Valkey
 from tradedist import keys
 from tradedist.celery import app as ours
+from tradedist.celery_transport import Transport
 from tradedist.child import die_with_parent
 
 QUEUE = keys.terminal_queue(TERMINAL)
@@ -131,6 +132,9 @@ def test_a_broker_that_hangs_and_comes_back_or_is_replaced_does_not_end_the_work
     thawed = bench.wait("after the freeze done")
     time.sleep(0.3)  # its last words are out
     before = bench.trouble()
+    # how long a silence may last is what is set; how long it took here is for people to read
+    longest_s = Transport.brpop_timeout + 2 * ours.conf.broker_transport_options["health_check_interval"]
+    assert longest_s <= 1.5
     bench.server.freeze()
     began = time.monotonic()
     wait_until(lambda: bench.trouble() > before, 120, 0.01)

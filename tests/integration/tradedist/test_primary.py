@@ -15,6 +15,7 @@ from tests.valkey import Valkey
 from tradedist import primary, probes
 from tradedist import redis as clients
 from tradedist.nodes import read_nodes
+from tradedist.redis_line import Line
 
 LIMIT_S = 60.0
 
@@ -174,6 +175,38 @@ def _told(client: "redis.Redis") -> bool:
     except redis.ConnectionError as error:
         return primary.NOT_ENOUGH in str(error)
     return False
+
+
+def test_the_line_of_accept_follows_too(servers: Servers, settings: Any) -> None:
+    settings.REDIS_STATE_URL = servers.url
+    with servers.first.client() as first:
+        first.config_set("min-replicas-to-write", 1)
+        first.config_set("min-replicas-max-lag", 1)
+
+    async def run() -> None:
+        client = clients.async_state()
+        line = Line(client)
+        try:
+            assert await line.call("SET", "before", 1) == "OK"
+            with servers.second.client() as second:
+                second.replicaof(cast(Any, "NO"), cast(Any, "ONE"))
+            until, said = time.monotonic() + LIMIT_S, ""
+            while time.monotonic() < until:  # until the old primary knows that its replica has left
+                try:
+                    await line.call("SET", "during", 1)
+                except redis.ResponseError as error:
+                    said = str(error)
+                    break
+                await asyncio.sleep(0.05)
+            assert said.startswith(primary.NOT_ENOUGH)
+            assert await line.call("SET", "after", 1) == "OK"
+        finally:
+            await line.close()
+            await client.aclose()
+
+    asyncio.run(run())
+    with servers.second.client() as second:
+        assert second.get("after") == "1"
 
 
 def test_celery_publishes_and_consumes_at_the_new_primary(servers: Servers) -> None:

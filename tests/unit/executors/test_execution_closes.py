@@ -45,7 +45,9 @@ def test_a_close_freezes_its_tickets_before_the_first_send(machine: Machine) -> 
     assert len(machine.venue.held()) == 1
 
 
-def test_a_close_goes_on_after_a_crash_with_what_it_froze(machine: Machine) -> None:
+def test_a_close_goes_on_after_a_crash_with_what_it_froze(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tickets = [machine.venue.trade_by_hand() for _ in range(3)]
 
     class Killed(Exception):
@@ -58,7 +60,7 @@ def test_a_close_goes_on_after_a_crash_with_what_it_froze(machine: Machine) -> N
     machine.venue.before_send = kill
     machine.store.accept(make_close(1), [("sim-1", 1)])
     machine.link()
-    machine.execution._send = lambda request, trace: machine.venue.send(request)  # type: ignore[method-assign]
+    monkeypatch.setattr(machine.execution, "_send", lambda request, trace: machine.venue.send(request))
     with pytest.raises(Killed):
         machine.turn()
     machine.crash()

@@ -111,7 +111,7 @@ class Bench:
         self.prices = Prices()
         self.moment = 0.0
         self.ticker = Ticker(
-            self.prices,  # type: ignore[arg-type]
+            self.prices,
             config_of(**({"symbols": ["EURUSD"]} | config)),
             address=self.feed.address,
             keyring=KEYS,
