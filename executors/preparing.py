@@ -153,7 +153,7 @@ class Preparation:
 
     def _freeze(self, signal: Other, plan: dict[str, Any], orders: tuple[Order, ...] = ()) -> Denial | None:
         """What the signal means of what is there now. With opens to wait for, nothing may be found yet."""
-        execution, meaning = self._execution, self._meaning(signal)
+        execution, meaning = self._execution, self.meaning(signal)
         held = execution.holdings.read(execution.holdings.meant_by(signal))
         positions = positions_meant(signal, held, meaning) or filled_from(signal, held, orders)
         found: Any
@@ -323,7 +323,7 @@ class Preparation:
         execution, signal = self._execution, row.leg.signal
         if isinstance(signal, OpenSignal) or not row.plan.get("waiting"):
             return
-        meaning = self._meaning(signal)
+        meaning = self.meaning(signal)
         opens = [item for item in self._rows(row.plan["waiting"]) if isinstance(item.leg.signal, OpenSignal)]
         if not meaning.hedging and not isinstance(signal, CloseBySignal) and meaning.opened is not None:
             opens = [meaning.opened]  # also where only closes of it were waited for
@@ -439,7 +439,7 @@ class Preparation:
     def _spec(self, symbol: str) -> SymbolSpec | None:
         return self._execution.specs.get(symbol, self._execution.clock.monotonic_ms())
 
-    def _meaning(self, signal: Other) -> Meaning:
+    def meaning(self, signal: Other) -> Meaning:
         opened = None if isinstance(signal, CloseBySignal) else self._opened(signal)
         return Meaning(self._execution.config, self.is_hedging(), opened)
 

@@ -5,6 +5,7 @@ Precedes: execution goes on with what is resolved. Follows: execution, and resta
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from django.conf import settings
 
@@ -12,13 +13,14 @@ from executors.comparing import compare, is_change, lasting, wish_of
 from executors.crashpoints import reached
 from executors.errors import Code, TerminalError
 from executors.execution import Execution, new_row
+from executors.foreign import Lost, told
 from executors.legs import LegRow, RequestRow
-from executors.messages import Leg, OpenSignal
-from executors.orders import OrderState, Outcome, magic_of_comment, request_magic
-from executors.plans import is_pending, next_step
+from executors.messages import CancelSignal, CloseBySignal, Leg, ModifySignal, OpenSignal
+from executors.orders import OPEN_OUTCOMES, OrderState, Outcome, magic_of_comment, order_id, request_magic
+from executors.plans import is_pending, next_step, target_of
 from executors.reconcile import Found, Sweep, SweepTracker, find
 from executors.reporting import Trace
-from executors.terminals.base import ZERO, Deal, Order, Position
+from executors.terminals.base import ZERO, Deal, Order, Position, SymbolSpec
 
 logger = logging.getLogger(__name__)
 S = OrderState
@@ -26,6 +28,11 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 FOREIGN_REQUESTS = 50  # magics looked up for an order that a lost journal may have sent
 LATE_LOOK_MS = 60_000  # how often requests that were NOT_EXECUTED within the last day are looked for again
+PLAN_LOST = "plan_lost"  # the request of a change of which nobody knows any more what it was about
+NOT_TOLD = (
+    "Its journal was lost, and what the terminal holds does not tell whether it was done."
+    " Look at the terminal and settle it by hand."
+)
 LOST = "Its journal was lost: whether it was sent is looked up."
 
 
@@ -118,17 +125,20 @@ class Resolution:
     def _doubt(self, row: LegRow) -> None:
         """Whatever requests the lost journal may have made for the order are UNKNOWN."""
         lots = row.wanted_lots if isinstance(row.leg.signal, OpenSignal) else ZERO
+        asked: list[dict[str, Any]] = [{"position": 0}] * FOREIGN_REQUESTS
+        if isinstance(row.leg.signal, (ModifySignal, CancelSignal, CloseBySignal)):
+            asked = _doubtful(row)
+            row.plan = {"changes": []} | row.plan
         row.plan = row.plan | {"foreign": True, "waiting": []}
         row.plan_kept = False
         if row.state is not S.UNKNOWN:
             self.execution.move(row, S.UNKNOWN, self._trace(row), code=Code.OUTCOME_UNKNOWN, message=LOST)
-        first = len(row.requests) + 1
-        for n in range(first, first + FOREIGN_REQUESTS):
+        for n, about in enumerate(asked, len(row.requests) + 1):
             magic = request_magic(settings.INSTALLATION_ID, row.order_id, n)
             request = RequestRow(
                 n,
                 magic,
-                {"position": 0},
+                dict(about),
                 lots,
                 row.leg.accepted_ms,
                 Outcome.UNKNOWN,
@@ -140,8 +150,10 @@ class Resolution:
         self._foreign.add(row.order_id)
 
     def _hold_foreign(self) -> None:
-        """Opens are held while an order of a lost journal is not resolved."""
-        self._foreign = {name for name in self._foreign if name in self.execution.open}
+        """Opens are held while an order of a lost journal is not looked up. A pending order that was found at rest is,
+        and a change that cannot be told opens nothing."""
+        known = self.execution.open
+        self._foreign = {name for name in self._foreign if name in known and _is_looked_for(known[name])}
         self.execution.hold = (
             "The journal was lost: opens are held until earlier orders are looked up."
             if self._foreign
@@ -251,8 +263,15 @@ class Resolution:
             return
         elif request.outcome is Outcome.UNKNOWN:
             message = "Two clean looks at the terminal found nothing of it."
-            lost = Found(Outcome.NOT_EXECUTED, message=message)
-            self._resolved(row, request, lasting(wish, sweep) if wish is not None else lost)
+            ended: Found | None = Found(Outcome.NOT_EXECUTED, message=message)
+            if wish is not None:
+                ended = lasting(wish, sweep)
+            elif PLAN_LOST in request.request:
+                ended = told(self._lost(row), sweep, self._spec)
+            if ended is not None:
+                self._resolved(row, request, ended)
+            elif not request.result.get("absent"):
+                self._not_told(row, request)
         elif not request.result.get("absent"):
             self._not_shown(row, request)
 
@@ -284,6 +303,26 @@ class Resolution:
             "ORDER_UNRESOLVED",
             f"order {row.order_id} was placed by its answer, but the terminal shows nothing of it",
         )
+
+    def _not_told(self, row: LegRow, request: RequestRow) -> None:
+        """It stays UNKNOWN; further looks are few. Only an operator may say what became of it."""
+        request.result |= {"absent": True, "message": NOT_TOLD}
+        self.execution.journal.record(row, request=request)
+        self._alarm("ORDER_UNRESOLVED", f"order {row.order_id} cannot be told: {NOT_TOLD}")
+
+    def _lost(self, row: LegRow) -> Lost:
+        signal = row.leg.signal
+        assert isinstance(signal, (ModifySignal, CancelSignal, CloseBySignal))
+        meaning = self.execution.preparation.meaning(signal)
+        magics: set[int] = set()
+        if not isinstance(signal, CloseBySignal) and signal.opened_by is not None and meaning.opened is None:
+            name = order_id(signal.opened_by, self.execution.config.terminal_id)
+            ids = range(1, FOREIGN_REQUESTS + 1)
+            magics = {request_magic(settings.INSTALLATION_ID, name, n) for n in ids}
+        return Lost(signal, row.leg.accepted_ms, meaning, magics)
+
+    def _spec(self, symbol: str) -> SymbolSpec | None:
+        return self.execution.specs.get(symbol, self.execution.clock.monotonic_ms())
 
     def recount(self) -> None:
         """An order was ended by hand: what waited for it, or was held because of it, may go on."""
@@ -394,3 +433,21 @@ class Resolution:
     def _trace(self, row: LegRow) -> Trace:
         clock = self.execution.clock
         return Trace.begin(row.leg.trace, "restart", clock.now_ms, clock.monotonic_ms)
+
+
+def _doubtful(row: LegRow) -> list[dict[str, Any]]:
+    """Which changes a lost journal may have asked for after the copy that is left, as far as that has the plan."""
+    last = {target_of(item.request): item for item in row.requests}
+    planned = [] if row.plan.get("waiting") else row.plan.get("changes", [])
+    found = []
+    for change in planned:
+        made = last.get(target_of(change))
+        if made is None or made.result.get("retriable"):
+            found.append(change)
+    if found or any(item.outcome in OPEN_OUTCOMES for item in row.requests):
+        return found
+    return [{"position": 0, PLAN_LOST: True}]
+
+
+def _is_looked_for(row: LegRow) -> bool:
+    return any(item.outcome in OPEN_OUTCOMES and not item.result.get("absent") for item in row.requests)

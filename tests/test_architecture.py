@@ -23,6 +23,7 @@ PURE = {
     "executors.breaker",
     "executors.drift",
     "executors.errors",
+    "executors.foreign",
     "executors.graces",
     "executors.holdings",
     "executors.legs",

@@ -17,6 +17,7 @@ from executors.orders import OrderState, Outcome
 from tests.property.test_execution_model import FAULTS, PATHS, PHASES, STEPS, SYMBOLS, OrderProtocol
 from tests.simulated import Fault, make, make_open
 from tests.simulated_changes import end, trigger, working
+from tests.unit.executors.test_settling import settle, wish
 
 EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "25"))
 S = OrderState
@@ -134,10 +135,11 @@ class EveryAction(OrderProtocol):
             assert not before or (after > before if kind == 0 else after < before)
 
     def _heal(self) -> None:
-        """The market comes for, or the broker ends, whatever is still pending."""
+        """The market comes for, or the broker ends, whatever is still pending; what nobody can tell is settled by hand."""
         machine = self.machine
         for turn in range(40):
             machine.heal(limit_ms=15_000)
+            self._settle_what_cannot_be_told()
             for number, order in enumerate(working(machine.venue)):
                 if (turn + number) % 2:
                     trigger(machine.venue, order.ticket)
@@ -146,6 +148,21 @@ class EveryAction(OrderProtocol):
             idle = not machine.execution.open and not machine.execution.queue.ready
             if idle and not working(machine.venue) and not machine.venue.pending():
                 return
+
+    def _settle_what_cannot_be_told(self) -> None:
+        """Changes that a lost journal may have sent, and whose traces contradict each other: with an alarm each."""
+        machine = self.machine
+        for row in machine.execution.unknown():
+            unknown = [item for item in row.requests if item.outcome is Outcome.UNKNOWN]
+            if not all(item.result.get("absent") for item in unknown):
+                continue
+            assert self.lost
+            assert row.leg.signal.action in ("modify", "cancel", "close_by")
+            assert any(row.order_id in text for text in machine.alarms)
+            statement = wish(
+                machine, row.order_id, truth="given_up", settlement_id=f"hand-{row.order_id[:36]}"
+            )
+            assert settle(machine, statement)[0].done
 
     def _check_healed(self) -> None:
         super()._check_healed()
