@@ -19,6 +19,7 @@ from tests.chaos.intervals import Interval, calm
 SPARE = 6  # magics looked for beyond the requests that an order reports
 TRADES = (0, 1)  # deals that buy or sell
 OUT_BY = 3  # entry of two deals that close positions against each other: they net to nothing
+CLIENT = 0  # DEAL_REASON_CLIENT
 OWN_REASONS = (4, 5, 6)  # deals of stop loss, take profit and stop-out repeat their position's magic
 WORKING = (OrderState.PLACED, OrderState.PARTIAL)
 RESOLVE_MS = 30_000  # of a terminal that answers, until an order's outcome is known
@@ -133,13 +134,17 @@ class Index:
         return found
 
     def positions(self) -> list[str]:
-        """Fills as they were reported, and what the broker did by itself, make the positions that it holds."""
+        """Fills as they were reported, and what the broker and other hands did, make the positions that it holds."""
         records, logins = self.evidence.records, self.evidence.logins
         made: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
         holds: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
         accounts = {*logins.values()}
         for deal in records.deals.values():
-            if deal.login in accounts and deal.type in TRADES and deal.reason in OWN_REASONS:
+            if (
+                deal.login in accounts
+                and deal.type in TRADES
+                and (deal.reason in OWN_REASONS or _by_hand(deal))
+            ):
                 made[deal.login, deal.symbol] += _signed(deal.type, deal.volume)
         for position in records.positions.values():
             if position.login in accounts:
@@ -194,6 +199,11 @@ def _history(order_id: str, reports: Sequence[ExecutionReport], newest: Executio
     if reports[-1].state != newest.state:
         found.append(f"projection: {order_id} is {newest.state}, its last report {reports[-1].state}")
     return found
+
+
+def _by_hand(deal: Deal) -> bool:
+    """Closed in the terminal by somebody, as a race's fault does it: nothing of ours has no magic."""
+    return deal.reason == CLIENT and not deal.magic
 
 
 def _unresolved(evidence: Evidence) -> list[str]:

@@ -51,14 +51,23 @@ def clean() -> Evidence:
     account = _row(Account, login=LOGIN, margin_mode=2, balance=1000.0)
     order = _row(
         Order, login=LOGIN, ticket=11, symbol="EURUSD", state=4, magic=magic, position_id=11, volume_initial=0.1,
-        setup_ms=T0 + 100, done_ms=T0 + 100, request=1,
+        setup_ms=T0 + 100, done_ms=T0 + 100, reason=3, request=1,
     )  # fmt: skip
     deposit = _row(Deal, login=LOGIN, ticket=1, type=2, profit=1000.0, time_ms=T0)
     deal = _row(
         Deal, login=LOGIN, ticket=12, order=11, position_id=11, symbol="EURUSD", magic=magic, volume=0.1,
-        time_ms=T0 + 100,
+        price=1.1, reason=3, time_ms=T0 + 100,
     )  # fmt: skip
-    position = _row(Position, login=LOGIN, ticket=11, identifier=11, symbol="EURUSD", magic=magic, volume=0.1)
+    position = _row(
+        Position,
+        login=LOGIN,
+        ticket=11,
+        identifier=11,
+        symbol="EURUSD",
+        magic=magic,
+        volume=0.1,
+        price_open=1.1,
+    )
     reports = [
         _report(0, OrderState.QUEUED, 0),
         _report(1, OrderState.INTENT, 90),
@@ -258,6 +267,37 @@ def test_a_planted_violation_is_found(plant: Plant, words: set[str]) -> None:
 
 def test_a_clean_run_has_none() -> None:
     assert violations(clean()) == []
+
+
+def test_what_a_hand_closed_in_the_terminal_is_no_violation() -> None:
+    ran = clean()
+    by_hand = _row(
+        Order,
+        login=LOGIN,
+        ticket=31,
+        symbol="EURUSD",
+        type=1,
+        state=4,
+        position_id=11,
+        volume_initial=0.1,
+        done_ms=T0 + 200,
+    )
+    ran.records.orders[31] = by_hand
+    out = {
+        "type": 1,
+        "entry": 1,
+        "order": 31,
+        "position_id": 11,
+        "volume": 0.1,
+        "price": 1.1,
+        "time_ms": T0 + 200,
+    }
+    ran.records.deals[32] = _row(Deal, login=LOGIN, ticket=32, symbol="EURUSD", **out)
+    del ran.records.positions[11]
+    held = replace(ran, held={TERMINAL: {}})
+    assert violations(held) == []
+    ran.records.deals[32].reason = 3  # an expert's, which without a magic none of ours is
+    assert any(text.startswith("positions:") for text in violations(held))
 
 
 def test_what_could_not_be_kept_is_no_violation() -> None:
