@@ -139,6 +139,41 @@ def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(paper_broker: Pap
         paper_broker.start()
 
 
+def test_the_zeros_ahead_of_a_killed_brokers_last_line_are_no_lines(paper_broker: PaperBroker) -> None:
+    paper_broker.account(1, "lab")
+    path = Path(paper_broker.directory) / ledger_file.FILE
+    running = path.read_bytes()
+    assert running.endswith(b"\0" * 1000)
+    assert set(from_directory(paper_broker.directory).accounts) == {1}
+    paper_broker.kill()
+    assert path.read_bytes() == running
+    assert set(from_directory(paper_broker.directory).accounts) == {1}
+    paper_broker.start()
+    paper_broker.account(2, "lab")
+    paper_broker.stop()
+    whole = path.read_bytes()
+    assert whole.startswith(running.rstrip(b"\0"))
+    assert b"\0" not in whole  # one that ends well leaves none
+    assert set(from_directory(paper_broker.directory).accounts) == {1, 2}
+
+
+def test_a_block_that_came_to_the_disk_in_part_is_cut_off(paper_broker: PaperBroker) -> None:
+    """The machine lost power while it was written: its later page is there, the earlier one is not. Nobody was answered."""
+    paper_broker.account(1, "lab")
+    paper_broker.stop()
+    path = Path(paper_broker.directory) / ledger_file.FILE
+    whole = path.read_bytes()
+    lines = ledger_file.line_of([1, [["m", "one", 1]]]) + ledger_file.line_of([1, [["m", "two", 2]]])
+    path.write_bytes(whole + b"\0" * 20 + lines[20:] + b"\0" * 500)
+    assert set(from_directory(paper_broker.directory).accounts) == {1}
+    paper_broker.start()
+    paper_broker.account(2, "lab")
+    paper_broker.stop()
+    assert path.read_bytes().startswith(whole)
+    assert b"two" not in path.read_bytes()
+    assert set(from_directory(paper_broker.directory).accounts) == {1, 2}
+
+
 def test_two_brokers_do_not_share_a_ledger(paper_broker: PaperBroker) -> None:
     second = PaperBroker(paper_broker.directory)
     with pytest.raises(RuntimeError, match="another paper broker uses"):

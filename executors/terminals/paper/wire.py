@@ -13,6 +13,7 @@ MAX_BODY = 256 * 1024 * 1024  # of an answer; questions are refused above MAX_QU
 MAX_QUESTION = 1024 * 1024
 RACED = 0  # a failed call whose last_error another thread has overwritten with success
 JSON_ANSWER, BYTES_ANSWER = b"J", b"B"
+COMPACT = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each call
 DEFAULT_URL = "tcp://127.0.0.1:8003"
 
 
@@ -25,13 +26,13 @@ def frame(sequence: int, body: bytes) -> bytes:
 
 
 def question(sequence: int, method: str, arguments: list[Any]) -> bytes:
-    return frame(sequence, json.dumps([method, arguments], separators=(",", ":")).encode())
+    return frame(sequence, COMPACT([method, arguments]).encode())
 
 
 def answer(sequence: int, code: int, text: str, value: Any) -> bytes:
     if isinstance(value, bytes):
         return frame(sequence, BYTES_ANSWER + value)
-    return frame(sequence, JSON_ANSWER + json.dumps([code, text, value], separators=(",", ":")).encode())
+    return frame(sequence, JSON_ANSWER + COMPACT([code, text, value]).encode())
 
 
 def read_answer(body: bytes) -> tuple[int, str, Any]:

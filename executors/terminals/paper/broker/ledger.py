@@ -1,7 +1,8 @@
 """The broker's ledger: one append-only file, a transaction a line with its checksum; and reading it back.
 
 Precedes: nothing is answered before `sync` returned. Follows: every change that the engine makes. A line is
-`crc32 JSON`; a torn last line (the machine lost power while it was written) was never answered and is cut off.
+`crc32 JSON`; a torn last line (the machine lost power while it was written) was never answered and is cut off, as are the
+zeros that a running broker keeps ahead of its last line.
 """
 
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 FILE = "ledger.jsonl"
+COMPACT = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each call
+RESERVE = 256 * 1024  # bytes of zeros ahead: a file that does not grow is flushed in half the time
 COMPACT_ABOVE = 64 * 1024 * 1024  # bytes; some 200,000 orders
 
 
@@ -20,7 +23,7 @@ class LedgerError(RuntimeError):
 
 
 def line_of(transaction: Any) -> bytes:
-    body = json.dumps(transaction, separators=(",", ":")).encode()
+    body = COMPACT(transaction).encode()
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 
@@ -46,7 +49,8 @@ def read(path: Path) -> Iterator[tuple[int, Any]]:
         for line in file:
             transaction = parse_line(line)
             if transaction is None:
-                if file.read(1):
+                # zeros: not all of a block came to the disk, so it was never answered, and nothing follows it
+                if b"\0" not in line and file.read(1):
                     raise LedgerError(f"{path} is damaged at byte {offset}; restore it from a copy")
                 return
             offset += len(line)
@@ -71,6 +75,8 @@ class Ledger:
             ) from None
         self._buffer: list[bytes] = []
         self._fd = -1
+        self._end = 0  # of what is written
+        self._reserved = 0  # of the zeros behind it
 
     def replay(self) -> Iterator[Any]:
         """Yields what is there, cuts off a torn end, and opens the file for writing."""
@@ -79,7 +85,7 @@ class Ledger:
             yield transaction
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._fd, end)
-        os.lseek(self._fd, end, os.SEEK_SET)
+        self._end = self._reserved = end
         os.fsync(self._fd)
         self._sync_directory()
 
@@ -100,6 +106,7 @@ class Ledger:
         fresh.replace(self.path)
         os.close(self._fd)
         self._fd = descriptor
+        self._end = self._reserved = os.fstat(descriptor).st_size
         self._sync_directory()
 
     def _sync_directory(self) -> None:
@@ -120,14 +127,28 @@ class Ledger:
             return
         block = b"".join(self._buffer)
         self._buffer.clear()
-        view = memoryview(block)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        if self._end + len(block) > self._reserved:
+            self._reserve(len(block))
+        self._write(block)
+        self._end += len(block)
         os.fdatasync(self._fd)
+
+    def _write(self, block: bytes) -> None:
+        view, at = memoryview(block), self._end
+        while view:
+            written = os.pwrite(self._fd, view, at)
+            view, at = view[written:], at + written
+
+    def _reserve(self, length: int) -> None:
+        """Zeros for what comes, and for some time after it. A full disk is noticed here, before anything is promised."""
+        self._write(bytes(length + RESERVE))
+        self._reserved = self._end + length + RESERVE
+        os.fsync(self._fd)
 
     def close(self) -> None:
         if self._fd >= 0:
             self.sync()
+            os.ftruncate(self._fd, self._end)
             os.close(self._fd)
             self._fd = -1
         self._lock.close()
