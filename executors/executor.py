@@ -288,6 +288,7 @@ class Executor(threading.Thread):
         except TerminalError as error:
             session.lost(error)
         self._upkeep.prune(now)
+        self._upkeep.rest(now, self._last_order_ms(now))
 
     def _guard(self, now: float) -> None:
         """One stop loss at a time: orders that have come meanwhile go first."""

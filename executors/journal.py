@@ -18,70 +18,11 @@ from typing import Any
 from django.conf import settings
 
 from executors import journal_trades
+from executors.journal_schema import SCHEMA, SCHEMA_VERSION
 from executors.legs import JournalReport, LegRow, RequestRow
 from executors.messages import ExecutionReport, Leg
 from executors.netting import Trade
 from executors.orders import SETTLED, OrderState, Outcome
-
-SCHEMA_VERSION = "1"
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (
-    key   TEXT PRIMARY KEY,
-    value TEXT NOT NULL           -- journal_id, installation, terminal_id, schema_version, adopted_seq, tripped
-) STRICT;
-
-CREATE TABLE IF NOT EXISTS legs (
-    order_id     TEXT PRIMARY KEY,
-    leg_seq      INTEGER NOT NULL,
-    epoch        INTEGER NOT NULL,
-    digest       TEXT NOT NULL,   -- a known id with another digest is refused
-    leg          TEXT NOT NULL,   -- messages.Leg as JSON, the whole signal included
-    state        TEXT NOT NULL,   -- orders.OrderState, the fold over the requests
-    wanted_lots  TEXT NOT NULL,   -- after sizing
-    filled_lots  TEXT NOT NULL,
-    plan         TEXT NOT NULL,   -- JSON: what a close froze before its first send (tickets and lots)
-    report_seq   INTEGER NOT NULL,
-    open         INTEGER NOT NULL, -- 1 until settled
-    received_ms  INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS legs_open ON legs(open) WHERE open = 1;
-CREATE INDEX IF NOT EXISTS legs_seq ON legs(epoch, leg_seq);
-
-CREATE TABLE IF NOT EXISTS requests (
-    order_id    TEXT NOT NULL REFERENCES legs(order_id),
-    n           INTEGER NOT NULL,  -- from 1
-    magic       INTEGER NOT NULL UNIQUE,
-    request     TEXT NOT NULL,     -- terminals.base.TradeRequest as JSON
-    lots        TEXT NOT NULL,
-    intent_ms   INTEGER NOT NULL,
-    outcome     TEXT NOT NULL,     -- orders.Outcome; PENDING = no answer recorded
-    filled_lots TEXT NOT NULL,
-    price       TEXT NOT NULL,
-    retcode     INTEGER,
-    result      TEXT NOT NULL,     -- JSON: tickets, comment, last_error, how it was resolved
-    result_ms   INTEGER,
-    PRIMARY KEY (order_id, n)
-) STRICT;
-CREATE INDEX IF NOT EXISTS requests_open ON requests(outcome) WHERE outcome IN ('PENDING', 'UNKNOWN', 'PLACED');
-CREATE INDEX IF NOT EXISTS requests_missing ON requests(outcome) WHERE outcome = 'NOT_EXECUTED';
-
-CREATE TABLE IF NOT EXISTS reports (
-    position   INTEGER PRIMARY KEY AUTOINCREMENT,  -- rising; the published one is kept in RIS
-    order_id   TEXT NOT NULL,
-    report_seq INTEGER NOT NULL,
-    report     TEXT NOT NULL,      -- messages.ExecutionReport as JSON
-    UNIQUE (order_id, report_seq)
-) STRICT;
-
-CREATE TABLE IF NOT EXISTS protections (
-    order_id        TEXT NOT NULL,     -- the open whose position it is; empty when it is not ours
-    position_ticket INTEGER NOT NULL,  -- 0: for the positions that the open will have
-    protection      TEXT NOT NULL,     -- protection.Protection as JSON
-    PRIMARY KEY (order_id, position_ticket)
-) STRICT;
-"""
-
 
 UNWRITABLE = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -92,6 +33,8 @@ KEEP_MS = 30 * DAY_MS  # orders are recognized for so long when they come again
 KEEP_LARGE_MS = 3 * DAY_MS  # in a journal above its limit; a store's record of a signal lives for two days
 PRUNED_AT_ONCE = 100
 PAGES_FREED_AT_ONCE = 500
+FOLD_AFTER = 10  # commits; each writes some ten pages
+LOG_BYTES = 512 * 1024  # that the log has at least, for twice as many
 WRITTEN_KEPT = 50  # reports that are on disk and were not taken: older ones are read from there
 
 
@@ -118,6 +61,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._depth = 0
+        self._commits = 0  # since the log was folded
         self._position = 0
         self._pruned_row = 0
         self._written: list[JournalReport] = []  # by the commit that is under way
@@ -422,6 +366,30 @@ class Journal:
         with self._commit():
             self._db.execute("DELETE FROM meta WHERE key = 'room'")
 
+    def fold(self) -> None:
+        """For idle moments: the log's pages go into the file, so that the next commits write over room that is there.
+
+        A log that grows with each commit costs the disk a change of its size besides, and an order waits for that. May
+        raise JournalUnwritable.
+        """
+        if self._commits < FOLD_AFTER:
+            return
+        try:
+            if self._log_bytes() < LOG_BYTES:
+                with self._commit():
+                    self._db.execute("INSERT OR REPLACE INTO meta VALUES ('room', ?)", ("x" * LOG_BYTES,))
+                with self._commit():
+                    self._db.execute("DELETE FROM meta WHERE key = 'room'")
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError as error:
+            if _unwritable(error):
+                raise JournalUnwritable(f"{self.path} cannot be written: {error}") from error
+            raise
+        self._commits = 0
+
+    def _log_bytes(self) -> int:
+        return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+
     def prune(self, now_ms: int, *, published: int) -> Pruned:
         """Forgets settled orders older than 30 days, a few in each call; in a journal above its limit, than 3 days.
 
@@ -477,6 +445,7 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
+            self._commits += 1
             self._kept += self._written
             del self._kept[:-WRITTEN_KEPT]
         except BaseException as error:

@@ -304,7 +304,6 @@ class Link(threading.Thread):
         answers = self._answers.qsize()  # first: the reports of these are in the journal by now
         if answers or self._stopping.is_set() or not self._quick.under_way():
             self._publish()
-        self._quick.offer(self._store.redis, self._life)
         for _ in range(answers):  # after them, so that whoever reads "done" finds the order settled
             self._store.answer(*self._answers.get())
         self._show()
@@ -327,6 +326,7 @@ class Link(threading.Thread):
             self._emit(Drained(legs, asked, whole=len(legs) < DRAIN_LIMIT))
             reached("after-drain")
             self._due.drain = now + settings.OWN_DRAIN_MS
+        self._quick.offer(self._store.redis, self._life)
 
     def _compare_first(self) -> None:
         """Who is ahead, this journal or Redis? On the first connection a foreign journal is told once."""
@@ -349,6 +349,7 @@ class Link(threading.Thread):
             # before the first order runs the store knows whose journal has run it, should its disk be lost
             self._store.publish(self._journal_id, self.epoch, [], after=0)
         if self._first:
+            self._write_alive()  # before any report of this process the store knows whose it is
             self._emit(Shown(*self._store.shown()))
             self._emit(Compared())
         self._first = False

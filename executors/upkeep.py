@@ -14,6 +14,7 @@ from executors.link import Link
 from tradedist.clock import monotonic_ms, now_ms
 
 PRUNE_MS = 600_000
+QUIET_MS = 1_000
 PRUNE_AGAIN_MS = 1_000  # while there is more to prune
 
 
@@ -81,6 +82,11 @@ class Upkeep:
             )
         else:
             self._end(AlertCode.JOURNAL_LARGE)
+
+    def rest(self, now: float, last_order_ms: float) -> None:
+        """When no order has begun on this host for a while, the journal makes room for the next ones."""
+        if now - last_order_ms > QUIET_MS and not self._execution.queue.ready:
+            self._journal.fold()
 
     def _end(self, code: AlertCode) -> None:
         self._alerts.end(code, self._execution.config.terminal_id)

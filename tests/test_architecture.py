@@ -26,6 +26,7 @@ PURE = {
     "executors.foreign",
     "executors.graces",
     "executors.holdings",
+    "executors.journal_schema",
     "executors.legs",
     "executors.levels",
     "executors.messages",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from executors.execution import new_row
-from executors.journal import Journal, JournalError
+from executors.journal import FOLD_AFTER, LOG_BYTES, Journal, JournalError
 from executors.journal_reader import JournalReader
 from executors.legs import LegRow, RequestRow
 from executors.messages import ExecutionReport
@@ -367,3 +367,53 @@ def test_an_order_that_moves_on_keeps_leg_and_plan_and_one_that_is_missing_is_wr
     journal.record(other, told(other, S.INTENT))
     assert journal.get(other.order_id) == other
     assert journal.digest("nothing:sim-1") is None
+
+
+def test_a_log_that_is_folded_is_written_over_and_does_not_grow(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite3", installation="i", terminal_id="t")
+    log = tmp_path / "j.sqlite3-wal"
+    sizes = []
+    for _ in range(6):
+        for number in range(FOLD_AFTER):
+            journal.note_tripped(number)
+        journal.fold()
+        sizes.append(log.stat().st_size)
+    assert sizes[0] >= LOG_BYTES
+    assert len(set(sizes)) == 1
+    assert journal.tripped() == FOLD_AFTER - 1
+    journal.close()
+    with sqlite3.connect(tmp_path / "j.sqlite3") as file:
+        assert file.execute("SELECT count(*) FROM meta WHERE key = 'room'").fetchone() == (0,)
+
+
+def test_what_was_committed_after_a_fold_is_there_after_a_kill(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite3", installation="i", terminal_id="t")
+    for number in range(FOLD_AFTER):
+        journal.note_tripped(number)
+    journal.fold()
+    journal.note_tripped(77)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in (
+        "j.sqlite3",
+        "j.sqlite3-wal",
+    ):  # as the disk has them, older frames behind the newest included
+        shutil.copy(tmp_path / name, killed / name)
+    journal.close()
+    again = Journal(killed / "j.sqlite3", installation="i", terminal_id="t")
+    assert again.tripped() == 77
+    again.close()
+
+
+def test_a_reader_meanwhile_costs_the_fold_nothing_but_room(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite3", installation="i", terminal_id="t")
+    with sqlite3.connect(tmp_path / "j.sqlite3", isolation_level=None) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM meta").fetchall()
+        for number in range(FOLD_AFTER):
+            journal.note_tripped(number)
+        journal.fold()
+        assert reader.execute("SELECT value FROM meta WHERE key = 'tripped'").fetchone() is None
+    assert journal.tripped() == FOLD_AFTER - 1
+    reader.close()
+    journal.close()
