@@ -144,5 +144,5 @@ def test_a_charge_outlives_a_crash_at_any_moment(netting: Machine) -> None:
     netting.turn()
     again = netting.send(make(4, "close", opened_by=1))
     report = settled(netting, again)
-    assert (report.state, report.filled_lots) == (S.DONE, 0)
+    assert (report.state, report.filled_lots) == (S.DONE, Decimal(0))
     assert volumes(netting) == [1]
