@@ -22,10 +22,15 @@ class SimNetting(SimVenue):
         super().__init__(clock)
         self.margin_mode = 0
         self.on_send: Callable[[TradeRequest], None] = lambda request: None
+        self.quick_hands: list[tuple[str, str, int]] = []  # what a hand trades right after the next request
 
     def send(self, request: TradeRequest) -> SendReply:
         self.on_send(request)
-        return super().send(request)
+        reply = super().send(request)
+        for symbol, lots, side in self.quick_hands:
+            self.trade_by_hand(symbol, lots, side)
+        self.quick_hands = []
+        return reply
 
     def trade_by_hand(self, symbol: str = "EURUSD", lots: str = "1", side: int = 0) -> int:
         request = TradeRequest(action=1, symbol=symbol, volume=Decimal(lots), type=side)
