@@ -1,12 +1,11 @@
 """The paper broker's process: a TCP server on asyncio. Start reading here.
 
-A frame comes in (`Connection`), the market is played up to now, the session answers from the state, and the answer leaves
+A frame comes in (`connection.py`), the market is played up to now, the session answers from the state, and the answer leaves
 after the ledger is on disk: answers wait for one group commit per turn of the loop. `admin.…` methods are the operator's.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 from executors.terminals.paper import wire
 from executors.terminals.paper.broker.broker import Broker, OperatorError, Options
+from executors.terminals.paper.broker.connection import Connection
 from executors.terminals.paper.broker.faults import Fault, FaultError
 from executors.terminals.paper.broker.housekeeping import Housekeeping
 from executors.terminals.paper.broker.ledger import LedgerError
@@ -41,47 +41,6 @@ FAILURES = {
     -10003: "IPC initialize failed, MetaTrader 5 x64 not found", -10004: "No IPC connection", -10005: "IPC timeout",
 }  # fmt: skip
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class Connection(asyncio.Protocol):
-    """One client. Frames may arrive in pieces or several at once."""
-
-    def __init__(self, server: "Server") -> None:
-        self._server = server
-        self._buffer = bytearray()
-        self.transport: asyncio.Transport
-        self.session = Session(server.broker)
-        self.closed = False
-        self.stuck = False  # its terminal died without breaking the pipe: every call fails from now on
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._server.connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self._server.connections.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        while len(buffer) >= wire.HEAD.size:
-            length, sequence = wire.HEAD.unpack_from(buffer)
-            if length > wire.MAX_QUESTION:
-                self.transport.abort()
-                return
-            end = wire.HEAD.size + length
-            if len(buffer) < end:
-                return
-            body = bytes(buffer[wire.HEAD.size : end])
-            del buffer[:end]
-            try:
-                method, arguments = json.loads(body)
-            except (ValueError, TypeError):
-                self.transport.abort()
-                return
-            self._server.ask(self, sequence, method, arguments)
 
 
 class Server:

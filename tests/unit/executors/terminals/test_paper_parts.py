@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executors.terminals import metatrader, paper
 from executors.terminals.adapter import exact, same_place
 from executors.terminals.base import Identity
 from executors.terminals.paper import wire
@@ -20,6 +22,7 @@ from executors.terminals.paper.broker.passwords import matches, sealed
 from executors.terminals.paper.broker.personalities import ConfigurationError, Instrument
 from executors.terminals.paper.broker.staging import latency_ms
 from executors.terminals.paper.broker.texts import TEXTS
+from executors.terminals.paper.client import FUNCTIONS
 from executors.terminals.paper.constants import *  # noqa: F403
 from executors.terminals.paper.masks import selects
 from executors.terminals.servertime import server_clock
@@ -312,3 +315,13 @@ def test_a_moment_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "personalities.toml").write_text('[personalities.ecn.all]\nexpires = "next week"\n')
     with pytest.raises(ConfigurationError, match="expires must look like"):
         personalities.load(tmp_path)
+
+
+def test_what_stands_in_for_the_package_has_the_very_same_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the cases that are run over the module hold where programs import MetaTrader5, too."""
+    monkeypatch.setitem(sys.modules, "MetaTrader5", None)
+    paper.install()
+    module = metatrader.module()
+    assert module is sys.modules["MetaTrader5"]
+    assert len(FUNCTIONS) == 32
+    assert all(getattr(module, name) is getattr(paper, name) is made for name, made in FUNCTIONS.items())
