@@ -53,6 +53,7 @@ from executors.terminals.base import Rate, Terminal
 from executors.terminals.watched import WatchedTerminal
 from executors.ticker import Ticker
 from executors.upkeep import Upkeep
+from executors.waking import Inbox
 from tradedist.clock import monotonic_ms, now_ms, now_us
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Executor(threading.Thread):
         self._host: HostPage | None = None
         with contextlib.suppress(OSError):  # of a full disk: then accounts are read while others' orders run
             self._host = HostPage(directory.parent / host_page.NAME)
-        self._inbox: queue.Queue[Item] = queue.Queue(INBOX_LIMIT)
+        self._inbox: Inbox[Item] = Inbox(INBOX_LIMIT)
         self._stopping = threading.Event()
         self._asked_to_hand_over_ms = 0.0
         self._facts = InstanceFacts(config_version=config.version)
@@ -118,7 +119,7 @@ class Executor(threading.Thread):
         """Hand a leg over. False when the inbox is full: the outbox brings it later."""
         self._heard(leg)
         try:
-            self._inbox.put_nowait(Arrival(leg, path))
+            self._inbox.put(Arrival(leg, path))
         except queue.Full:
             logger.error("the executor's inbox is full", extra={"order_id": leg.order_id})
             return False
@@ -134,7 +135,7 @@ class Executor(threading.Thread):
     def rates(self, symbol: str, seconds: int, to_ms: int, count: int, timeout_s: float) -> tuple[Rate, ...]:
         """The terminal's candles of a canonical symbol. Raises TerminalError, TimeoutError or queue.Full."""
         answer: Future[tuple[Rate, ...]] = Future()
-        self._inbox.put_nowait(RatesWish(symbol, seconds, to_ms, count, answer))
+        self._inbox.put(RatesWish(symbol, seconds, to_ms, count, answer))
         return answer.result(timeout_s)
 
     def announce(self, **facts: str) -> None:
@@ -146,7 +147,7 @@ class Executor(threading.Thread):
         self.stopped_by_us = True
         self._asked_to_hand_over_ms = monotonic_ms()
         with contextlib.suppress(queue.Full):  # then it turns anyway
-            self._inbox.put_nowait(None)
+            self._inbox.put(None)
 
     def stop(self, timeout_s: float) -> None:
         """Finish the order in hand, publish, end."""
@@ -154,7 +155,7 @@ class Executor(threading.Thread):
         self._stopping.set()
         self._outcomes.close()
         try:
-            self._inbox.put_nowait(None)
+            self._inbox.put(None)
         except queue.Full:
             logger.warning("stopping with a full inbox")
         self.join(timeout_s)
@@ -196,7 +197,7 @@ class Executor(threading.Thread):
             journal_id=self._journal.journal_id,
             facts=self._facts,
             alerts=self._alerts,
-            emit=self._inbox.put,
+            emit=self._inbox.tell,
         )
         self._clock.link = self._link
         self._resolution = Resolution(
@@ -337,12 +338,10 @@ class Executor(threading.Thread):
     def _take_inbox(self, *, wait: bool = True) -> None:
         timeout_s = max(0.0, (self._next_due() - monotonic_ms()) / 1000) if wait else 0.0
         try:
-            item = (
-                self._inbox.get(timeout=min(timeout_s, REST_S)) if timeout_s > 0 else self._inbox.get_nowait()
-            )
+            item = self._inbox.get(min(timeout_s, REST_S))
             for _ in range(INBOX_LIMIT):
                 self._handle(item)
-                item = self._inbox.get_nowait()
+                item = self._inbox.get(0)
         except queue.Empty:
             return
 

@@ -26,6 +26,7 @@ from executors.messages import Leg, TerminalConfig, TerminalUpdate
 from executors.quick_reports import QuickReports
 from executors.settlement import Answer, Settlement, read_settlement
 from executors.state import ExecutorStore
+from executors.waking import Wake
 from tradedist import keys
 from tradedist.clock import monotonic_ms, now_ms, now_us
 from tradedist.redis import state
@@ -143,7 +144,7 @@ class Link(threading.Thread):
         self._facts = facts
         self._emit = emit
         self._store = ExecutorStore(state(), terminal_id)
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._stopping = threading.Event()
         self._published = -1  # -1: not compared with Redis since the connection was made
         # of what `_published` says: another one each time that the store turns out to have less
