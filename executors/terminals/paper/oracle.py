@@ -172,7 +172,7 @@ class Operator:
         self.call("resume", feed)
 
     def fault(self, kind: str, **spec: Any) -> int:
-        """Sets a fault (broker/faults.py lists the kinds): value, login, symbol, method, at, rate, times, for_ms."""
+        """Sets a fault (broker/faults.py lists the kinds): value, login, symbol, method, at, rate, times, for_ms, lasts_ms."""
         return int(self.call("fault_add", {"kind": kind, **spec}))
 
     def clear_faults(self) -> None:
