@@ -127,7 +127,7 @@ class OrderSocket(LiveSocket):
             mine[1].set_result(None)
 
     async def _accept(self, message: SendSignal) -> None:
-        task = asyncio.ensure_future(accept(message.signal, self.user, source="socket"))
+        task = asyncio.ensure_future(accept(message.signal, self.user, source="socket", shielded=True))
         _accepting.add(task)
         task.add_done_callback(_accepting.discard)
         about = {"request_id": message.request_id, "signal_id": str(message.signal.get("signal_id", ""))[:64]}

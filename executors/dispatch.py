@@ -52,11 +52,12 @@ class Accepted:
     created: bool  # False: the id was known, the view is its record
 
 
-async def accept(body: Any, user: Any, *, source: str) -> Accepted:
+async def accept(body: Any, user: Any, *, source: str, shielded: bool = False) -> Accepted:
     """Record a signal and wake its executors.
 
     Raises Refused (with code, sentence and HTTP status) or AcceptUnknown. Cancelling the caller after the store was
-    asked neither undoes nor halves anything: the record and the wake-ups go on.
+    asked neither undoes nor halves anything: the record and the wake-ups go on. `shielded`: the caller's own task sees to
+    that, and is never cancelled.
     """
     received_ms = now_us() / 1000
     try:
@@ -82,9 +83,10 @@ async def accept(body: Any, user: Any, *, source: str) -> Accepted:
         raise known from refused
     except redis.RedisError as error:
         raise AcceptUnknown from error  # nothing was recorded, but another try is right all the same
-    return await asyncio.shield(
-        asyncio.ensure_future(_record(signal, user, ttl_ms, source=source, received_ms=received_ms))
-    )
+    recording = _record(signal, user, ttl_ms, source=source, received_ms=received_ms)
+    if shielded:
+        return await recording
+    return await asyncio.shield(asyncio.ensure_future(recording))
 
 
 def parse(body: Any) -> Signal:
@@ -303,6 +305,7 @@ def open_process() -> None:
     here = process()
     here.spool.start()
     hub.current().subscribe(keys.REPORTS, here.heard)
+    hub.current().gives_way_to(lambda: here.line.under_way)
 
 
 async def close_process() -> None:

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 EXECUTE_TASK = "executors.tasks.execute_order"
 CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 ADDRESSES_AGE_MS = 500
+BESIDE_S = 0.02  # known ones are read again when the order that found them old is on its way
 COLLECT_S = 0.02
 LOOK_AGAIN_S = 0.01  # whether the orders of tasks that wait have an outcome
 MAX_LOOKS = 1000  # for addresses at once; beyond it the outbox alone wakes who is not known
@@ -70,6 +71,7 @@ class Fanout:
             self._send(legs)
         stale = not known or monotonic_ms() - self._read_ms > ADDRESSES_AGE_MS
         if stale and len(self._tasks) < MAX_LOOKS:
+            self._read_ms = monotonic_ms()
             self._spawn(self._look_up(legs, sent=known))
         if not room:
             logger.warning("too many Celery tasks pending: the outbox has the orders too")
@@ -99,6 +101,8 @@ class Fanout:
         return task
 
     async def _look_up(self, legs: Sequence[tuple[Leg, str]], *, sent: bool) -> None:
+        if sent:
+            await asyncio.sleep(BESIDE_S)
         await self._read_addresses({leg.terminal_id for leg, _ in legs})
         if not sent:
             self._send(legs)

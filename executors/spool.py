@@ -53,9 +53,8 @@ class Kept:
         return self.signal.signal_id
 
     def to_json(self) -> str:
-        return json.dumps(
+        rest = json.dumps(
             {
-                "signal": self.signal.model_dump(mode="json", exclude_none=True),
                 "user_id": self.user_id,
                 "username": self.username,
                 "source": self.source,
@@ -68,6 +67,7 @@ class Kept:
                 "seqs": self.seqs,
             }
         )
+        return f'{{"signal":{self.signal.model_dump_json(exclude_none=True)},{rest[1:]}'
 
     @classmethod
     def from_json(cls, text: str) -> "Kept":

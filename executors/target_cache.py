@@ -22,6 +22,7 @@ from tradedist.clock import monotonic_ms
 
 SIZE = 1000
 REFRESH_MS = 500  # from then on it is read again beside the order that it serves
+BESIDE_S = 0.02
 AGE_MS = 1_000  # should a version be missed (the store was away at the change), for no longer than this
 
 Key = tuple[Any, ...]
@@ -54,17 +55,20 @@ class TargetCache:
         if known is None or age_ms >= AGE_MS:
             return await asyncio.shield(self._ask(key, user, targets, cancels))
         if age_ms > REFRESH_MS:
-            self._ask(key, user, targets, cancels)  # so that a stream of orders never waits for it
+            # so that a stream of orders never waits for it; a moment later, when this one has its turn no more
+            self._ask(key, user, targets, cancels, BESIDE_S)
         return known
 
     def forget(self) -> None:
         self._known.clear()
         self._asking.clear()  # what is being read may be from before the change: nobody new waits for it
 
-    def _ask(self, key: Key, user: Any, targets: Targets, cancels: bool) -> "asyncio.Task[Resolved]":
+    def _ask(
+        self, key: Key, user: Any, targets: Targets, cancels: bool, after_s: float = 0.0
+    ) -> "asyncio.Task[Resolved]":
         task = self._asking.get(key)
         if task is None:
-            task = self._asking[key] = asyncio.ensure_future(self._read(user, targets, cancels))
+            task = self._asking[key] = asyncio.ensure_future(self._read(user, targets, cancels, after_s))
             task.add_done_callback(partial(self._answered, key))
         return task
 
@@ -79,7 +83,8 @@ class TargetCache:
             while len(self._known) > SIZE:
                 self._known.popitem(last=False)
 
-    async def _read(self, user: Any, targets: Targets, cancels: bool) -> Resolved:
+    async def _read(self, user: Any, targets: Targets, cancels: bool, after_s: float) -> Resolved:
+        await asyncio.sleep(after_s)
         at_ms = monotonic_ms()
         # before the tables are read: a change in between makes this version old, never new
         version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"

@@ -46,6 +46,11 @@ class Line:
             raise reply
         return reply
 
+    @property
+    def under_way(self) -> int:
+        """Commands without a reply."""
+        return self._end.under_way if self._end is not None else 0
+
     def drop(self) -> None:
         """Gives the connection up; the next command opens a new one. What is under way raises."""
         if self._end is not None:
@@ -102,6 +107,10 @@ class _End(asyncio.Protocol):
             notEnoughData=_NOTHING,
         )
         self._transport.set_protocol(self)
+
+    @property
+    def under_way(self) -> int:
+        return len(self._waiting)
 
     def send(self, packed: bytes) -> "asyncio.Future[Any]":
         """What the server replies: errors, too, are results. Cancelling it leaves the command where it is."""

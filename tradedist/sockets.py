@@ -255,8 +255,14 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has 
         raise StopConsumer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """As in Channels, whose loop listens to a channel layer as well: three more turns of the event loop a message."""
+        self.scope = scope
+        self.base_send = send
         try:
-            await super().__call__(scope, receive, send)
+            while True:
+                await self.dispatch(await receive())
+        except StopConsumer:
+            return
         finally:
             await self._finish()
 

@@ -1,0 +1,74 @@
+"""The hub's reader of results: bursts in pages, and after whatever wakes executors."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.live import a_report, publish_report
+from tradedist import hub as hubs
+from tradedist import keys
+from tradedist.hub import Event, Hub
+
+
+@pytest.fixture
+async def hub(state_redis: Any, ticks_redis: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+    monkeypatch.setattr(hubs, "READS_A_SECOND", 20)
+    monkeypatch.setattr(hubs, "READS_AT_ONCE", 3)
+    made = Hub()
+    made.start()
+    assert await made.ready("state", 5)
+    yield made
+    await made.close()
+
+
+async def until(done: Any) -> None:
+    async with asyncio.timeout(5):
+        while not done():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def test_a_burst_comes_in_pages_and_whole(
+    hub: Hub, state_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    pages: list[int] = []
+    hub.subscribe(keys.REPORTS, lambda event: heard.append(event.entry_id))
+    read = hubs.read_entries
+
+    def counted(answer: Any) -> list[tuple[str, str]]:
+        pages.append(1)
+        return read(answer)
+
+    monkeypatch.setattr(hubs, "read_entries", counted)
+    began = time.monotonic()
+    sent = []
+    for seq in range(60):
+        publish_report(state_redis, a_report("alpha", seq=seq))
+        sent.append(state_redis.xrevrange(keys.REPORTS, count=1)[0][0])
+        await asyncio.sleep(0.005)
+    await until(lambda: len(heard) == 60)
+    assert heard == sent
+    assert len(pages) <= 4 + 20 * (time.monotonic() - began)
+
+
+async def test_reports_wait_for_what_is_more_urgent_a_few_turns_long(hub: Hub, state_redis: Any) -> None:
+    turns: list[str] = []
+
+    def urgent() -> bool:
+        turns.append("asked")
+        return len(turns) < 3
+
+    def heard(_: Event) -> None:
+        turns.append("report")
+
+    hub.gives_way_to(urgent)
+    hub.subscribe(keys.REPORTS, heard)
+    publish_report(state_redis, a_report("alpha"))
+    await until(lambda: "report" in turns)
+    assert turns == ["asked", "asked", "asked", "report"]
+    hub.gives_way_to(lambda: True)  # for ever: it is not waited for
+    publish_report(state_redis, a_report("alpha", seq=1))
+    await until(lambda: turns.count("report") == 2)
