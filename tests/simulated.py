@@ -108,6 +108,7 @@ REQUOTE = Fault(ZERO, reply=10004)
 REJECT = Fault(ZERO, reply=10006)
 HALF = Fault(Decimal("0.5"))
 NO_DEAL = Fault(reply="no deal")
+LATE = Fault(after_ms=60_000, reply=-10005)  # the reply is lost and the fill comes long after
 LOST_BEFORE = Fault(ZERO, reply=-10001)
 LOST_AFTER = Fault(reply=-10005)
 NOT_CONNECTED = Fault(ZERO, reply=-10004)

@@ -339,6 +339,16 @@ class Machine:
     def states(self, name: str) -> list[str]:
         return [report.state.value for report in self.reports if report.order_id == name]
 
+    def last(self, name: str) -> ExecutionReport:
+        """The newest report of the order."""
+        return [report for report in self.reports if report.order_id == name][-1]
+
+    def looks_until(self, name: str, state: str) -> float:
+        """Milliseconds of time until the order is in that state, a look every half second."""
+        began = self.clock.monotonic_ms()
+        self.until(lambda: self.states(name)[-1] == state)
+        return self.clock.monotonic_ms() - began
+
     def until(self, done: Callable[[], Any], *, limit_ms: float = 120_000, step_ms: float = 500) -> None:
         """Turns with time passing until `done`."""
         until = self.clock.monotonic_ms() + limit_ms

@@ -7,32 +7,25 @@ order's reports without a gap. Each prints how long it took until orders were ex
 import shutil
 import signal
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.chaos.ledger import Claims, compare
 from tests.chaos.tcp_proxy import TcpProxy
-from tests.chaos.test_kill_each_process import raise_limits
+from tests.chaos.trader import SETTINGS, TERMINALS, Trader
 from tests.stack import Stack, wait_until
 from tests.valkey import Valkey
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
-TERMINALS = ("london-1", "tokyo-2", "zurich-3")
 PASSWORD = "test-password"  # of tests.valkey
-TTL_MS = 60_000
-EVERY_S = 0.1
 
 
-class Trouble:
-    """A platform whose state Valkey is ours, behind a proxy, and a trader who sends all the while."""
+class Trouble(Trader):
+    """A platform whose state Valkey is ours, behind a proxy."""
 
     def __init__(self, directory: Path) -> None:
         secrets = directory / "data" / "secrets"
@@ -40,113 +33,16 @@ class Trouble:
         (secrets / "redis_password").write_text(PASSWORD)
         self.directory = directory
         self.proxy = TcpProxy(0)
-        self.stack = Stack(
-            directory / "data",
-            REDIS_STATE_URL=f"redis://:{PASSWORD}@127.0.0.1:{self.proxy.port}/0",
-            ORDERS_PER_SECOND="100000",
-            BREAKER_UNKNOWN="0",
-            BREAKER_REJECTIONS="0",
-        )
-        self.server = Valkey(directory / "state-0", durable=True, port=self.stack.port + 1).start()
+        address = f"redis://:{PASSWORD}@127.0.0.1:{self.proxy.port}/0"
+        stack = Stack(directory / "data", REDIS_STATE_URL=address, **SETTINGS)
+        self.server = Valkey(directory / "state-0", durable=True, port=stack.port + 1).start()
         self.proxy.lead(self.server.server.port)
-        self.stack.start()
-        raise_limits(self.stack)
-        headers = {"Authorization": f"Bearer {self.stack.token('trader')}"}
-        self.http = httpx.Client(base_url=self.stack.base_url, headers=headers, timeout=4)
-        self.accepted: dict[str, dict[str, Any]] = {}
-        self.refused: list[str] = []
-        self.codes: set[str] = set()
-        self._stopping = threading.Event()
-        self._sender: threading.Thread | None = None
+        super().__init__(stack.start())
 
     def close(self) -> None:
-        self.stop_sending()
-        self.http.close()
-        self.stack.stop()
+        super().close()
         self.proxy.close()
         self.server.kill()
-
-    # --- the trader ---
-
-    def send_on(self) -> None:
-        self._stopping.clear()
-        self._sender = threading.Thread(target=self._send, daemon=True)
-        self._sender.start()
-
-    def stop_sending(self) -> None:
-        self._stopping.set()
-        if self._sender is not None:
-            self._sender.join(TTL_MS / 1000)
-
-    def _send(self) -> None:
-        number = 0
-        while not self._stopping.wait(EVERY_S):
-            number += 1
-            self.place(TERMINALS, side=("buy", "sell")[number % 2])
-
-    def place(self, terminals: tuple[str, ...] = TERMINALS, side: str = "buy") -> str:
-        """As the page: the same id again until it is answered."""
-        body = {
-            "signal_id": str(uuid.uuid4()),
-            "action": "open",
-            "symbol": "EURUSD",
-            "side": side,
-            "lots": 0.1,
-            "ttl_ms": TTL_MS,
-            "targets": {"terminals": terminals},
-        }
-        born = time.monotonic()
-        while (age_ms := round((time.monotonic() - born) * 1000)) < TTL_MS:
-            try:
-                answer = self.http.post("/api/signals", json=body | {"age_ms": age_ms})
-            except httpx.HTTPError:
-                time.sleep(0.05)
-                continue
-            if answer.status_code in (200, 202):
-                self.accepted[str(body["signal_id"])] = answer.json()
-                break
-            self.codes.add(answer.json().get("code", ""))
-            if answer.status_code != 503:
-                self.refused.append(answer.text)
-                break
-            time.sleep(0.05)
-        return str(body["signal_id"])
-
-    def flows_after(self) -> float:
-        """Seconds until a new order on every terminal is filled."""
-        began = time.monotonic()
-        signal_id = self.place()
-
-        def filled() -> bool:
-            try:
-                answer = self.http.get(f"/api/signals/{signal_id}")
-            except httpx.HTTPError:
-                return False
-            return answer.status_code == 200 and all(
-                order["state"] == "FILLED" for order in answer.json()["orders"]
-            )
-
-        wait_until(filled, 60, 0.01)
-        return time.monotonic() - began
-
-    def states(self, signal_ids: list[str]) -> set[str]:
-        found = [self.http.get(f"/api/signals/{signal_id}") for signal_id in signal_ids]
-        return {
-            order["state"] for answer in found for order in answer.json().get("orders", [{"state": "LOST"}])
-        }
-
-    def agree(self, name: str, flows_s: float) -> None:
-        """Everything is settled and true."""
-        self.stop_sending()
-        claims = Claims(self.stack)
-        wait_until(lambda: not claims.read().unsettled, 60, 0.3)
-        found = compare(self.stack, claims, self.accepted, [])
-        print(
-            f"\n{name}: orders flow again after {flows_s:.2f} s; {len(self.accepted)} signals so far,"
-            f" orders {claims.counts()}, codes met {sorted(self.codes)}"
-        )
-        assert found == []
-        assert self.refused == []
 
 
 @pytest.fixture(scope="module")

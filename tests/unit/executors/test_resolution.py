@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from executors.errors import Code, TerminalError
-from executors.messages import ExecutionReport
 from executors.orders import OrderState, Outcome, request_magic
 from tests.simulated import (
+    LATE,
     LOST_AFTER,
     LOST_BEFORE,
     NO_DEAL,
@@ -21,18 +21,6 @@ from tests.simulated import (
 from tests.simulated_store import Machine
 
 ZERO = Decimal(0)
-LATE = Fault(after_ms=60_000, reply=-10005)  # the reply is lost and the fill comes long after
-
-
-def last(machine: Machine, name: str) -> ExecutionReport:
-    return [report for report in machine.reports if report.order_id == name][-1]
-
-
-def looks_until(machine: Machine, name: str, state: str) -> float:
-    """Milliseconds of time until the order is in that state, a look every half second."""
-    began = machine.clock.monotonic_ms()
-    machine.until(lambda: machine.states(name)[-1] == state)
-    return machine.clock.monotonic_ms() - began
 
 
 # --- found ---
@@ -42,7 +30,7 @@ def test_a_fill_whose_answer_was_lost_is_found_by_its_magic(machine: Machine) ->
     machine.venue.script.append(LOST_AFTER)
     name = machine.send(make_open(1))
     assert machine.states(name) == ["INTENT", "UNKNOWN", "FILLED"]
-    report = last(machine, name)
+    report = machine.last(name)
     assert (report.filled_lots, report.price) == (Decimal(1), Decimal("1.1002"))
     assert report.deal_tickets
     assert report.order_tickets == report.position_tickets
@@ -65,7 +53,7 @@ def test_deals_that_trail_their_order_leave_it_placed_until_they_show(
     assert machine.states(name)[-1] == "PLACED"
     monkeypatch.undo()
     machine.until(lambda: machine.states(name)[-1] == "CANCELLED")
-    assert last(machine, name).filled_lots == Decimal("0.5")
+    assert machine.last(name).filled_lots == Decimal("0.5")
 
 
 def test_an_open_found_filled_in_part_is_not_sent_again_for_the_rest(machine: Machine) -> None:
@@ -114,7 +102,7 @@ def test_a_position_that_stop_loss_closed_meanwhile_does_not_change_what_was_fil
     machine.venue.stop_out(machine.venue.held()[0].ticket)
     machine.until(lambda: not machine.execution.open)
     assert machine.states(name)[-1] == "FILLED"
-    assert last(machine, name).filled_lots == 1
+    assert machine.last(name).filled_lots == 1
 
 
 # --- absent ---
@@ -123,8 +111,8 @@ def test_a_position_that_stop_loss_closed_meanwhile_does_not_change_what_was_fil
 def test_two_clean_looks_after_the_settling_time_make_it_not_executed(machine: Machine) -> None:
     machine.venue.script.append(LOST_BEFORE)
     name = machine.send(make_open(1))
-    assert 20_000 <= looks_until(machine, name, "NOT_EXECUTED") <= 21_500
-    assert last(machine, name).code == Code.NOT_EXECUTED
+    assert 20_000 <= machine.looks_until(name, "NOT_EXECUTED") <= 21_500
+    assert machine.last(name).code == Code.NOT_EXECUTED
     machine.link()
     assert machine.store.now.orders[name].state is OrderState.NOT_EXECUTED
 
@@ -156,7 +144,7 @@ def test_any_query_that_fails_begins_the_wait_anew(machine: Machine, query: str)
     machine.clock.advance(500)
     machine.turn()
     machine.venue.failing.clear()
-    assert looks_until(machine, name, "NOT_EXECUTED") >= 20_000
+    assert machine.looks_until(name, "NOT_EXECUTED") >= 20_000
 
 
 def test_a_lost_link_to_the_trade_server_begins_the_wait_anew(machine: Machine) -> None:
@@ -169,7 +157,7 @@ def test_a_lost_link_to_the_trade_server_begins_the_wait_anew(machine: Machine) 
         machine.turn()
     assert machine.states(name)[-1] == "UNKNOWN"
     machine.venue.linked = True
-    assert looks_until(machine, name, "NOT_EXECUTED") >= 20_000
+    assert machine.looks_until(name, "NOT_EXECUTED") >= 20_000
 
 
 def test_another_accounts_history_proves_nothing_and_teaches_nothing(machine: Machine) -> None:
@@ -192,13 +180,13 @@ def test_a_history_that_misses_the_newest_known_ticket_proves_nothing(machine: M
     first = machine.send(make_open(1))
     machine.venue.script.append(LOST_BEFORE)
     name = machine.send(make_open(2))
-    machine.venue.hidden = set(last(machine, first).order_tickets)
+    machine.venue.hidden = set(machine.last(first).order_tickets)
     for _ in range(120):
         machine.clock.advance(500)
         machine.turn()
     assert machine.states(name)[-1] == "UNKNOWN"
     machine.venue.hidden.clear()
-    assert looks_until(machine, name, "NOT_EXECUTED") >= 5_000
+    assert machine.looks_until(name, "NOT_EXECUTED") >= 5_000
 
 
 def test_the_newest_known_ticket_survives_a_restart(machine: Machine) -> None:
@@ -208,7 +196,7 @@ def test_the_newest_known_ticket_survives_a_restart(machine: Machine) -> None:
     name = machine.send(make_open(2))
     machine.crash()
     machine.start()
-    machine.venue.hidden = set(last(machine, first).order_tickets)
+    machine.venue.hidden = set(machine.last(first).order_tickets)
     for _ in range(120):
         machine.clock.advance(500)
         machine.link()
@@ -234,7 +222,7 @@ def test_a_restart_begins_the_wait_anew(machine: Machine) -> None:
     machine.crash()
     machine.start()
     machine.link()
-    assert looks_until(machine, name, "NOT_EXECUTED") >= 20_000
+    assert machine.looks_until(name, "NOT_EXECUTED") >= 20_000
 
 
 def test_what_the_broker_promised_is_never_given_up_but_told_of(machine: Machine) -> None:
@@ -302,8 +290,8 @@ def test_a_definite_refusal_before_a_crash_is_retried_after_it(machine: Machine)
 def test_a_fill_after_not_executed_is_adopted_with_an_alarm(machine: Machine) -> None:
     machine.venue.script.append(LATE)
     name = machine.send(make_open(1))
-    looks_until(machine, name, "NOT_EXECUTED")
-    looks_until(machine, name, "FILLED")
+    machine.looks_until(name, "NOT_EXECUTED")
+    machine.looks_until(name, "FILLED")
     assert any("executed late" in text for text in machine.alarms)
     assert machine.store.now.orders[name].state is OrderState.NOT_EXECUTED
     machine.link()
@@ -314,30 +302,30 @@ def test_a_fill_after_not_executed_is_adopted_with_an_alarm(machine: Machine) ->
 def test_a_late_fill_whose_position_is_gone_again_is_found_in_the_history(machine: Machine) -> None:
     machine.venue.script.append(LATE)
     name = machine.send(make_open(1))
-    looks_until(machine, name, "NOT_EXECUTED")
+    machine.looks_until(name, "NOT_EXECUTED")
     while machine.venue.pending():
         machine.clock.advance(500)
         machine.venue.happen()
     machine.venue.stop_out(machine.venue.held()[0].ticket)
-    looks_until(machine, name, "FILLED")
+    machine.looks_until(name, "FILLED")
 
 
 def test_a_late_close_is_adopted(machine: Machine) -> None:
     machine.venue.trade_by_hand()
     machine.venue.script.append(LATE)
     name = machine.send(make_close(1))
-    looks_until(machine, name, "NOT_EXECUTED")
-    looks_until(machine, name, "FILLED")
-    assert last(machine, name).filled_lots == 1
+    machine.looks_until(name, "NOT_EXECUTED")
+    machine.looks_until(name, "FILLED")
+    assert machine.last(name).filled_lots == 1
 
 
 def test_a_late_fill_is_adopted_after_a_restart(machine: Machine) -> None:
     machine.venue.script.append(LATE)
     name = machine.send(make_open(1))
-    looks_until(machine, name, "NOT_EXECUTED")
+    machine.looks_until(name, "NOT_EXECUTED")
     machine.crash()
     machine.start()
-    looks_until(machine, name, "FILLED")
+    machine.looks_until(name, "FILLED")
 
 
 def test_a_late_fill_of_one_position_of_several_is_kept_with_its_request(machine: Machine) -> None:
@@ -345,7 +333,7 @@ def test_a_late_fill_of_one_position_of_several_is_kept_with_its_request(machine
         machine.venue.trade_by_hand()
     machine.venue.script.append(LATE)
     name = machine.send(make_close(1))
-    looks_until(machine, name, "CANCELLED")
+    machine.looks_until(name, "CANCELLED")
     machine.until(lambda: any("executed late" in text for text in machine.alarms))
     row = machine.row(name)
     assert [item.outcome for item in row.requests] == [Outcome.FILLED, Outcome.FILLED]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from executors.errors import Code
-from executors.messages import ExecutionReport
 from executors.orders import OrderState
 from tests.simulated import (
     LOST_AFTER,
@@ -22,18 +21,6 @@ from tests.simulated import (
 from tests.simulated_store import Machine
 
 ZERO = Decimal(0)
-LATE = Fault(after_ms=60_000, reply=-10005)  # the reply is lost and the fill comes long after
-
-
-def last(machine: Machine, name: str) -> ExecutionReport:
-    return [report for report in machine.reports if report.order_id == name][-1]
-
-
-def looks_until(machine: Machine, name: str, state: str) -> float:
-    """Milliseconds of time until the order is in that state, a look every half second."""
-    began = machine.clock.monotonic_ms()
-    machine.until(lambda: machine.states(name)[-1] == state)
-    return machine.clock.monotonic_ms() - began
 
 
 def test_a_lost_journal_makes_every_unsettled_order_unknown_and_holds_opens(machine: Machine) -> None:
@@ -55,7 +42,7 @@ def test_a_lost_journal_makes_every_unsettled_order_unknown_and_holds_opens(mach
     )
     machine.link()
     denied = machine.send(make_open(5))
-    assert last(machine, denied).code == Code.HALTED
+    assert machine.last(denied).code == Code.HALTED
     assert any("journal lost" in text for text in machine.alarms)
     sends = len(machine.venue.sends)
     machine.heal()
@@ -66,7 +53,7 @@ def test_a_lost_journal_makes_every_unsettled_order_unknown_and_holds_opens(mach
         "NOT_EXECUTED",
     ]
     assert len(machine.venue.sends) == sends
-    assert last(machine, machine.send(make_open(6))).state is OrderState.FILLED
+    assert machine.last(machine.send(make_open(6))).state is OrderState.FILLED
 
 
 def test_the_hold_of_a_lost_journal_survives_a_restart(machine: Machine) -> None:
@@ -78,7 +65,7 @@ def test_the_hold_of_a_lost_journal_survives_a_restart(machine: Machine) -> None
     machine.crash()
     machine.start()
     machine.link()
-    assert last(machine, machine.send(make_open(2))).code == Code.HALTED
+    assert machine.last(machine.send(make_open(2))).code == Code.HALTED
 
 
 @pytest.mark.parametrize("path", ["udp", "tcp", "celery"])
@@ -124,7 +111,7 @@ def test_legs_accepted_after_the_loss_run(machine: Machine) -> None:
     machine.lose_journal()
     machine.start()
     machine.link()
-    assert last(machine, machine.send(make_open(2))).state is OrderState.FILLED
+    assert machine.last(machine.send(make_open(2))).state is OrderState.FILLED
 
 
 def test_a_queued_leg_that_a_rollback_brings_back_after_the_loss_is_looked_up_not_run(
