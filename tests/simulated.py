@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TypeVar
 
 from executors.errors import TerminalError, TerminalUnavailable
 from executors.terminals.base import (
@@ -28,6 +29,7 @@ from executors.terminals.base import (
     TradeRequest,
 )
 from tests import simulated_changes
+from tests.simulated_changes import Changed
 from tests.simulated_wishes import (
     LOGIN as LOGIN,
 )
@@ -57,6 +59,7 @@ from tests.simulated_wishes import (
 )
 
 DONE, DONE_PARTIAL, PLACED = 10009, 10010, 10008
+T = TypeVar("T", Position, Order)
 
 
 class SimClock:
@@ -153,6 +156,9 @@ class SimVenue:
         )  # of every symbol; what is executed at the market still costs 1.1000 or 1.1002
         self.margin_mode = 2
         self.guarded: list[tuple[int, Decimal, Decimal]] = []  # (position type, stop loss before, after)
+        self.changes: list[Changed] = []  # every change of levels that was applied: the truth
+        self.level_lag_ms = 0.0  # how long positions and orders are shown with the levels that they had
+        self.before_ask: Callable[[str], None] = lambda name: None
         self.applied: list[tuple[int, int, int]] = []  # magic, ticket of what was changed, UTC ms
 
     # --- the world outside ---
@@ -261,11 +267,22 @@ class SimVenue:
         self._ask("positions")
         shown = {entry.order.ticket for entry in self._shown(self.deal_lag_ms)}
         known = {entry.order.ticket for entry in self.entries}
-        return tuple(item for item in self._open.values() if item.ticket in shown or item.ticket not in known)
+        held = (item for item in self._open.values() if item.ticket in shown or item.ticket not in known)
+        return tuple(self._as_shown(item) for item in held)
 
     def orders(self) -> tuple[Order, ...]:
         self._ask("orders")
-        return tuple(entry.order for entry in self._shown() if entry.order.state in (1, 3))
+        return tuple(self._as_shown(entry.order) for entry in self._shown() if entry.order.state in (1, 3))
+
+    def _as_shown(self, item: T) -> T:
+        """With the levels that it had `level_lag_ms` ago."""
+        seen_ms = self.clock.mono - self.level_lag_ms
+        later = next(
+            (done for done in self.changes if done.ticket == item.ticket and done.at > seen_ms), None
+        )
+        if later is None:
+            return item
+        return replace(item, **{name: later.before[name] for name in later.before if hasattr(item, name)})
 
     def history_orders(self, from_ms: int, to_ms: int) -> tuple[Order, ...]:
         self._ask("history_orders")
@@ -346,6 +363,7 @@ class SimVenue:
     # --- inside ---
 
     def _ask(self, name: str) -> None:
+        self.before_ask(name)
         if not self.up:
             raise TerminalUnavailable(name, (-10004, "No IPC connection"))
         if name in self.failing:

@@ -3,9 +3,9 @@
 Precedes: tests.simulated, which answers with the fault's reply. Faults decide whether it is done, now or later.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from executors.terminals.base import ZERO, Order, Position, SendReply, SendResult, TradeRequest
 
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
 DONE, PLACED, INVALID, NO_CHANGES, POSITION_CLOSED = 10009, 10008, 10013, 10025, 10036
 PENDING, SLTP, MODIFY, REMOVE, CLOSE_BY = 5, 6, 7, 8, 10
+LEVELS = ("sl", "tp", "price_open", "price_stoplimit", "type_time", "expiration_ms")
+T = TypeVar("T", Position, Order)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change of levels. `at`: monotonic ms. `late`: it reached the server after the answer. `answered`: and that told the
+    truth."""
+
+    magic: int
+    ticket: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+    at: float
+    late: bool
+    answered: bool
 
 
 def send(venue: "SimVenue", request: TradeRequest, fault: "Fault") -> SendReply:
@@ -60,7 +76,9 @@ def _levels(venue: "SimVenue", request: TradeRequest, fault: "Fault") -> SendRep
         return _reply(NO_CHANGES)
     if not request.magic:  # the executor's own move
         venue.guarded.append((held.type, held.sl, request.sl))
-    venue.hold(replace(held, sl=request.sl, tp=request.tp))
+    now = replace(held, sl=request.sl, tp=request.tp)
+    _note(venue, request, held, now, fault)
+    venue.hold(now)
     return _reply(DONE)
 
 
@@ -79,8 +97,17 @@ def _modify(venue: "SimVenue", request: TradeRequest, fault: "Fault") -> SendRep
     )
     if changed == entry.order:
         return _reply(NO_CHANGES)
+    _note(venue, request, entry.order, changed, fault)
     entry.order = changed
     return _reply(DONE)
+
+
+def _note(venue: "SimVenue", request: TradeRequest, before: T, after: T, fault: "Fault") -> None:
+    was, now = (
+        {name: getattr(item, name) for name in LEVELS if hasattr(item, name)} for item in (before, after)
+    )
+    late, answered = bool(fault.after_ms), fault.reply == "truth"
+    venue.changes.append(Changed(request.magic, before.ticket, was, now, venue.clock.mono, late, answered))
 
 
 def _remove(venue: "SimVenue", request: TradeRequest, fault: "Fault") -> SendReply:

@@ -1,0 +1,82 @@
+"""A pending order is filled at any moment of a modify or protect of it: what is wished reaches the position, whichever call to
+the terminal the fill comes before, however its lists lag."""
+
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from executors.orders import OrderState
+from tests.simulated import make, make_open
+from tests.simulated_changes import trigger
+from tests.simulated_store import Machine
+
+CALLS = 14
+WISHES = st.sampled_from(
+    [
+        ("modify", {"stop_loss": "1.05"}),
+        ("modify", {"take_profit": "1.5"}),
+        ("modify", {"stop_loss": "1.05", "take_profit": "1.5"}),
+        ("protect", {"trailing": {"distance": "0.02"}}),
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(settings: Any) -> None:
+    settings.INSTALLATION_ID = "races"
+
+
+@effort(deadline=None, max_examples=60)
+@given(
+    wish=WISHES,
+    by=st.sampled_from(["opened_by", "order_ticket", "symbol"]),
+    number=st.integers(1, CALLS),
+    netting=st.booleans(),
+    older=st.booleans(),
+    level_lag_ms=st.sampled_from([0, 300]),
+)
+def test_it_reaches_the_position(
+    wish: tuple[str, dict[str, Any]], by: str, number: int, *, netting: bool, older: bool, level_lag_ms: int
+) -> None:
+    action, fields = wish
+    if action == "protect" and by == "symbol":
+        by = "opened_by"  # of a symbol only positions are meant
+    with TemporaryDirectory() as directory:
+        machine = Machine(Path(directory))
+        machine.link()
+        machine.turn()
+        machine.venue.margin_mode = 0 if netting else 2
+        machine.venue.level_lag_ms = level_lag_ms
+        opened = machine.send(make_open(1, order_type="limit", price="1.09", stop_loss="1.01"))
+        machine.until(lambda: opened in machine.execution.resting)
+        ticket = machine.execution.resting[opened][0]
+        if older and not netting:
+            machine.send(make_open(2, stop_loss="1.02"))
+        calls = [0]
+
+        def count(_: Any) -> None:
+            calls[0] += 1
+            if calls[0] == number:
+                trigger(machine.venue, ticket)
+
+        machine.venue.before_ask = machine.venue.before_send = count
+        which: dict[str, Any] = {"opened_by": 1, "order_ticket": ticket, "symbol": "EURUSD"}
+        name = machine.send(make(9, action, **{by: which[by]}, **fields))
+        machine.until(lambda: name not in machine.execution.open and calls[0] >= number)
+        machine.until(lambda: opened not in machine.execution.open)
+        assert machine.row(name).state is OrderState.DONE, machine.row(name)
+        made = machine.venue.position(ticket)
+        assert made is not None
+        if action == "modify":
+            wished = {"stop_loss": "1.01", "take_profit": "0"} | fields
+            assert (made.sl, made.tp) == (Decimal(wished["stop_loss"]), Decimal(wished["take_profit"]))
+        else:
+            machine.turn()
+            assert machine.execution.guard.of(ticket) is not None
+        machine.crash()
