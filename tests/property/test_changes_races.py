@@ -1,5 +1,6 @@
 """A pending order is filled at any moment of a modify or protect of it: what is wished reaches the position, whichever call to
-the terminal the fill comes before, however its lists lag."""
+the terminal the fill comes before, however its lists lag. And levels that traders and trailing stops change at once, with
+answers lost: what a change does not name stays."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -12,9 +13,10 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from executors.orders import OrderState
-from tests.simulated import make, make_open
+from tests.simulated import FILL, LOST_AFTER, LOST_BEFORE, NOT_CONNECTED, REQUOTE, make, make_open
 from tests.simulated_changes import trigger
 from tests.simulated_store import Machine
+from tests.simulated_watch import LevelsWatch
 
 CALLS = 14
 WISHES = st.sampled_from(
@@ -79,4 +81,44 @@ def test_it_reaches_the_position(
         else:
             machine.turn()
             assert machine.execution.guard.of(ticket) is not None
+        machine.crash()
+
+
+FAULTS = st.sampled_from([FILL, FILL, FILL, LOST_AFTER, LOST_BEFORE, REQUOTE, NOT_CONNECTED])
+NAMED = st.sampled_from(
+    [{"take_profit": "1.5"}, {"take_profit": "1.6"}, {"take_profit": 0}, {"stop_loss": "1.01"}, {"stop_loss": 0}]
+)  # fmt: skip
+STEPS = st.one_of(
+    st.tuples(st.just("price"), st.integers(1_0950, 1_1500).map(lambda n: str(Decimal(n) / 10_000))),
+    st.tuples(st.just("modify"), st.tuples(NAMED, st.lists(FAULTS, max_size=3))),
+    st.tuples(st.just("wait"), st.sampled_from([20, 200, 3_000])),
+)
+
+
+@effort(deadline=None, max_examples=60)
+@given(steps=st.lists(STEPS, min_size=2, max_size=12), level_lag_ms=st.sampled_from([0, 50, 300]))
+def test_what_a_change_does_not_name_stays(steps: list[tuple[str, Any]], level_lag_ms: int) -> None:
+    with TemporaryDirectory() as directory:
+        machine = Machine(Path(directory))
+        machine.link()
+        machine.turn()
+        for number in (1, 2):
+            machine.send(make_open(number, trailing={"distance": "0.002", "step": "0.0005"}))
+        watch = LevelsWatch(machine)
+        machine.venue.level_lag_ms = level_lag_ms
+        for number, (kind, given_) in enumerate(steps, 10):
+            if kind == "price":
+                machine.venue.bid = Decimal(given_)
+            elif kind == "wait":
+                machine.clock.advance(given_)
+            else:
+                fields, faults = given_
+                machine.venue.script.extend(faults)
+                machine.send(make(number, "modify", symbol="EURUSD", **fields), run=False)
+            machine.link()
+            machine.turn()
+            watch.check()
+        machine.venue.script.clear()
+        machine.heal()
+        watch.check()
         machine.crash()

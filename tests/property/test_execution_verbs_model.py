@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from executors.legs import RequestRow
-from executors.messages import ModifySignal
-from executors.orders import OPEN_OUTCOMES, OrderState, Outcome
-from executors.terminals.base import SendReply, TradeRequest
+from executors.orders import OrderState, Outcome
 from tests.property.test_execution_model import FAULTS, PATHS, PHASES, STEPS, SYMBOLS, OrderProtocol
 from tests.simulated import Fault, make, make_open
 from tests.simulated_changes import end, trigger, working
+from tests.simulated_watch import LevelsWatch
 from tests.unit.executors.test_settling import settle, wish
 
 EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "25"))
 S = OrderState
-MOST_LAG_MS = 300  # of levels in the terminal's lists
 IN_TIME_MS = 12_000  # a change that comes about later than that may be called NOT_EXECUTED by then
 TRAILING = {"distance": "0.0020", "step": "0.0005"}
 
@@ -115,23 +113,8 @@ class EveryAction(OrderProtocol):
 
     @initialize()
     def begin(self) -> None:
-        """The guard is watched: it does not touch what a request of an order may still change."""
         super().begin()
-        self.touched: list[str] = []
-        self.seen = 0
-        venue = self.machine.venue
-        send = venue.send
-
-        def watched(request: TradeRequest) -> SendReply:
-            if request.action == 6 and not request.magic:
-                for row in self.machine.execution.open.values():
-                    for item in row.requests:
-                        open_ = item.outcome in OPEN_OUTCOMES and item.request.get("action") == 6
-                        if open_ and item.request["position"] == request.position:
-                            self.touched.append(f"{request} while {row.order_id} is {item.outcome}")
-            return send(request)
-
-        venue.send = watched  # type: ignore[method-assign]
+        self.watch = LevelsWatch(self.machine)
 
     @rule(lag_ms=st.sampled_from([0, 50, 300]))
     def levels_are_shown_late(self, lag_ms: int) -> None:
@@ -165,37 +148,8 @@ class EveryAction(OrderProtocol):
 
     @invariant()
     def what_is_not_named_stays(self) -> None:
-        """Of a change that is executed at once and on a list that shows what was answered before."""
-        assert not self.touched
-        venue = self.machine.venue
-        if not self.machine.running:
-            return
-        for number, done in enumerate(venue.changes[self.seen :], self.seen):
-            named = self._named(done.magic)
-            earlier = next(
-                (item for item in venue.changes[:number][::-1] if item.ticket == done.ticket), None
-            )
-            hidden = earlier is not None and not earlier.answered and done.at - earlier.at <= MOST_LAG_MS
-            if named is None or done.late or hidden:
-                continue
-            for name in done.before.keys() - named:
-                assert done.after[name] == done.before[name], f"{name} of {done} was not named"
-        self.seen = len(venue.changes)
-
-    def _named(self, magic: int) -> set[str] | None:
-        """The levels that a request may change; None: of an order that a lost journal knew."""
-        if not magic:
-            return {"sl"}
-        name = self.machine.journal.order_of_magic(magic)
-        if name is None:
-            return None
-        signal = self.machine.row(name).leg.signal
-        assert isinstance(signal, ModifySignal)
-        wished = {
-            "sl": signal.stop_loss, "tp": signal.take_profit, "price_open": signal.price, "type_time": signal.expires_ms,
-            "expiration_ms": signal.expires_ms, "price_stoplimit": signal.limit_price,
-        }  # fmt: skip
-        return {field for field, wish in wished.items() if wish is not None}
+        if self.machine.running:
+            self.watch.check()
 
     def _heal(self) -> None:
         """The market comes for, or the broker ends, whatever is still pending; what nobody can tell is settled by hand."""
