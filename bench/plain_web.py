@@ -21,7 +21,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import path
 
 from bench.alternatives.celery_queue import Sender
-from executors.consumers import OrderSocket
+from executors.consumers import Asked, OrderSocket
 from executors.dispatch import parse
 from executors.errors import Refused
 from executors.management.commands.run_web import SWITCH_S
@@ -35,7 +35,7 @@ sender = Sender(settings.REDIS_STATE_URL)
 
 
 class PlainSocket(OrderSocket):
-    async def _accept(self, message: SendSignal) -> None:
+    async def _accept(self, message: SendSignal, asked: Asked) -> None:
         try:
             signal = parse(message.signal)
         except Refused as refused:

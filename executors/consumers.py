@@ -6,6 +6,7 @@ he is granted and nothing of others. Reports are never conflated or skipped; wha
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -53,7 +54,16 @@ USER_AGE_S = (
 )
 
 _traces = Buckets(TRACES_A_SECOND, 10 * TRACES_A_SECOND)
+MAX_REPEATS = 100  # of one signal, that are answered together
 _accepting: set[asyncio.Task[Any]] = set()  # accepted signals outlive their sockets
+
+
+@dataclass(slots=True)
+class Asked:
+    """A signal that this socket is asked to accept, and the requests that wait for the answer."""
+
+    wish: dict[str, Any]
+    request_ids: list[str] = field(default_factory=list)
 
 
 class OrderSocket(LiveSocket):
@@ -70,6 +80,7 @@ class OrderSocket(LiveSocket):
         self._refresh: asyncio.TimerHandle | None = None
         self._refreshed_at = 0.0
         self._signals: list[tuple[frozenset[str] | None, asyncio.Future[None]]] = []
+        self._asked: dict[str, Asked] = {}  # signals whose answer is on its way, by signal_id
 
     async def opened(self, up: bool) -> None:
         await self._look()
@@ -104,7 +115,25 @@ class OrderSocket(LiveSocket):
     # --- Signals ---
 
     async def _signal(self, message: SendSignal) -> None:
-        """Signals that share a terminal are accepted in the order sent; others do not wait for each other."""
+        """Signals that share a terminal are accepted in the order sent; others do not wait for each other. One that is
+        sent again before its answer gets that answer: a process that is behind would fall further behind otherwise."""
+        wish = {name: value for name, value in message.signal.items() if name != "age_ms"}
+        signal_id = str(message.signal.get("signal_id", ""))
+        asked = self._asked.setdefault(signal_id, Asked(wish))
+        if asked.wish != wish:
+            asked = Asked(wish)  # another wish under the same id: refused by its own look
+        elif asked.request_ids:
+            if len(asked.request_ids) < MAX_REPEATS:
+                asked.request_ids.append(message.request_id)
+            return
+        asked.request_ids.append(message.request_id)
+        try:
+            await self._signal_in_turn(message, asked)
+        finally:
+            if self._asked.get(signal_id) is asked:
+                del self._asked[signal_id]
+
+    async def _signal_in_turn(self, message: SendSignal, asked: Asked) -> None:
         came_ms = monotonic_ms()
         names = named_terminals(message.signal)
         earlier = [done for other, done in self._signals if names is None or other is None or names & other]
@@ -121,37 +150,44 @@ class OrderSocket(LiveSocket):
                 if type(age_ms) is int:  # it has waited here; what is no age is refused with its own words
                     waited = {"age_ms": age_ms + round(monotonic_ms() - came_ms)}
                     message = message.model_copy(update={"signal": message.signal | waited})
-                await self._accept(message)
+                await self._accept(message, asked)
         finally:
             self._signals.remove(mine)
             mine[1].set_result(None)
 
-    async def _accept(self, message: SendSignal) -> None:
+    async def _accept(self, message: SendSignal, asked: Asked) -> None:
         task = asyncio.ensure_future(accept(message.signal, self.user, source="socket", shielded=True))
         _accepting.add(task)
         task.add_done_callback(_accepting.discard)
-        about = {"request_id": message.request_id, "signal_id": str(message.signal.get("signal_id", ""))[:64]}
+        signal_id = str(message.signal.get("signal_id", ""))[:64]
         try:
             accepted = await asyncio.shield(task)
         except Refused as refused:
             metrics.rejected_orders.inc()
-            self.answer({"type": "refused", **about, "code": refused.code, "message": refused.message})
+            self._refuse(asked, signal_id, refused.code, refused.message)
         except AcceptUnknown as unknown:
-            self.answer({"type": "refused", **about, "code": unknown.code, "message": unknown.message})
+            self._refuse(asked, signal_id, unknown.code, unknown.message)
         except Exception:
-            logger.exception("accept failed", extra={"signal_id": about["signal_id"]})
+            logger.exception("accept failed", extra={"signal_id": signal_id})
             text = "It is not known whether the signal was recorded. Send it again with the same signal_id."
-            self.answer({"type": "refused", **about, "code": Code.ACCEPT_UNKNOWN, "message": text})
+            self._refuse(asked, signal_id, Code.ACCEPT_UNKNOWN, text)
         else:
             view = accepted.view
             if not accepted.created:  # a grant may have gone since
                 orders = [order for order in view.orders if order.terminal_id in self.visible]
                 view = view.model_copy(update={"orders": orders})
-            head = to_json(
-                {"type": "accepted", "request_id": message.request_id, "created": accepted.created}
-            ).decode()
             # the view as text once: one of a hundred orders costs as much time as some of the orders themselves
-            self.post_ahead(f'{head[:-1]},"signal":{public_json(view)}}}')
+            body = public_json(view)
+            created = accepted.created
+            for request_id in asked.request_ids:
+                head = to_json({"type": "accepted", "request_id": request_id, "created": created}).decode()
+                self.post_ahead(f'{head[:-1]},"signal":{body}}}')
+                created = False
+
+    def _refuse(self, asked: Asked, signal_id: str, code: str, message: str) -> None:
+        for request_id in asked.request_ids:
+            refused = {"type": "refused", "request_id": request_id, "signal_id": signal_id}
+            self.answer(refused | {"code": code, "message": message})
 
     # --- Live ---
 

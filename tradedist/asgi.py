@@ -20,6 +20,7 @@ from charts.consumers import ChartSocket
 from executors.consumers import OrderSocket
 from executors.tokens import find_user
 from tradedist.celery import app as celery_app
+from tradedist.overload import ShedLoad
 from tradedist.socket_auth import SocketAuth, refuse
 
 
@@ -29,7 +30,7 @@ async def no_such_socket(scope: Any, receive: Any, send: Any) -> None:
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": ShedLoad(http),
         "websocket": SocketAuth(
             URLRouter(
                 [

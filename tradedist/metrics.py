@@ -50,6 +50,9 @@ rejected_orders = Gauge(
     "tv_rejected_orders", "Signals refused at the door and orders denied by our own rules (only rises)"
 )
 
+shed_requests = Counter(
+    "tradedist_shed_requests", "HTTP requests answered 503 at once, because too many were under way"
+)
 sockets_open = Gauge("tradedist_sockets_open", "WebSockets open in this process", ["kind"])
 socket_closes = Counter("tradedist_socket_closes", "WebSockets closed by the server", ["kind", "code"])
 reports_seen = Counter("tradedist_reports_seen", "Execution reports read by this process", ["state"])

@@ -22,7 +22,10 @@ from tests.chaos.market import Market
 from tests.stack import Stack
 
 SEND_AGAIN = ("ACCEPT_UNKNOWN", "UNAVAILABLE")  # as the page's messages.js has them
-ANSWER_S = 3.0  # silence after which a signal is sent again
+ANSWER_S, LONGEST_S = (
+    3.0,
+    20.0,
+)  # silence after which a signal is sent again: doubled with each try, as the page does
 LOOK_S = 0.5
 MAX_UNANSWERED = 100
 
@@ -31,7 +34,8 @@ MAX_UNANSWERED = 100
 class Waiting:
     body: dict[str, Any]
     born: float  # monotonic
-    tried: float = 0.0
+    due: float = 0.0
+    tries: int = 0
     sends: int = 0
     busy: bool = False  # a request by REST is under way
 
@@ -50,7 +54,7 @@ class Client(ABC):
         self.repeats = 0
         self._stack, self._history, self._market = stack, history, market
         self._pause_s = 1 / per_s
-        self._random = random.Random(seed)
+        self._random, self._jitter = random.Random(seed), random.Random(f"{seed}-jitter")
         self._headers = {"Authorization": f"Bearer {stack.token('trader')}"}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -68,7 +72,7 @@ class Client(ABC):
                     )  # a moment's delay is made up for, not a minute's
                     if len(self.waiting) < MAX_UNANSWERED:
                         self.place(self._market.wish(self._random))
-                for waiting in [item for item in self.waiting.values() if now - item.tried >= ANSWER_S]:
+                for waiting in [item for item in self.waiting.values() if now >= item.due]:
                     self._try(waiting)
         finally:
             for task in (keep, *self._tasks):
@@ -96,7 +100,9 @@ class Client(ABC):
         self._try(waiting)
 
     def _try(self, waiting: Waiting) -> None:
-        waiting.tried = time.monotonic()
+        silence_s = min(LONGEST_S, ANSWER_S * 2 ** min(waiting.tries, 10)) * self._jitter.uniform(1, 1.5)
+        waiting.due = time.monotonic() + silence_s
+        waiting.tries += 1
         self.send(waiting)
 
     def going(self, waiting: Waiting) -> dict[str, Any]:
@@ -190,6 +196,7 @@ class SocketClient(Client):
                 case "snapshot":
                     self._socket = opened
                     for waiting in list(self.waiting.values()):
+                        waiting.tries = min(waiting.tries, 1)
                         self._try(waiting)
                 case "accepted":
                     self.on_accepted(message["signal"])

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from executors import tokens
+from executors import dispatch, tokens
 from executors.configuration import access_changed
 from executors.messages import AccountState, PositionState, TerminalUpdate
 from executors.models import TerminalGrant
@@ -203,6 +203,40 @@ async def test_signals_to_one_terminal_keep_their_order(cookie: str, state_redis
     sent = [signal["signal_id"] for signal in signals]
     assert accepted == sent
     assert [name.partition(":")[0] for name in state_redis.zrange(keys.outbox("alpha"), 0, -1)] == sent
+
+
+async def test_repeats_before_the_answer_cost_one_look_and_are_answered_each(
+    cookie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    async def counted(body: Any, *args: Any, **more: Any) -> Any:
+        looks.append(body["signal_id"])
+        await asyncio.sleep(0.1)
+        return await dispatch.accept(body, *args, **more)
+
+    monkeypatch.setattr("executors.consumers.accept", counted)
+    signal, other = a_signal("alpha"), a_signal("alpha")
+    changed = other | {"side": "sell" if other["side"] == "buy" else "buy"}
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        for number in range(3):
+            repeat = signal | {"age_ms": number}
+            await socket.send({"type": "signal", "request_id": f"r{number}", "signal": repeat})
+        await socket.send({"type": "signal", "request_id": "first", "signal": other})
+        await socket.send({"type": "signal", "request_id": "changed", "signal": changed})
+        answers: dict[str, Any] = {}
+        while len(answers) < 5:
+            message = await socket.read()
+            if message["type"] in ("accepted", "refused"):
+                answers[message["request_id"]] = message
+        await socket.send({"type": "signal", "request_id": "later", "signal": signal})
+        later = await socket.read_until("accepted")
+    assert [answers[f"r{number}"]["created"] for number in range(3)] == [True, False, False]
+    assert answers["first"]["created"] is True
+    assert answers["changed"]["code"] == "SIGNAL_CONFLICT"
+    assert later["created"] is False
+    assert looks == [signal["signal_id"], *2 * [other["signal_id"]], signal["signal_id"]]
 
 
 async def test_a_signal_outlives_its_socket(cookie: str, state_redis: Any) -> None:
