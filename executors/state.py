@@ -7,6 +7,7 @@ itself when the server has forgotten them.
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from tradedist.redis_line import Line
 logger = logging.getLogger(__name__)
 
 LUA = Path(__file__).parent / "lua"
+LIFE = re.compile(r"master_replid:(\w+)")
 PUBLISH = (LUA / "publish.lua").read_text()
 REFUSED_MS = 3_600_000  # no earlier send of a signal is on its way for so long
 
@@ -69,7 +71,9 @@ class SignalStore:
         wait_ms: int = 50,
     ) -> None:
         self._redis = client
-        self._line = line  # for accept, where no replica is waited for: that takes a connection of its own
+        self._line = (
+            line  # for what is asked most: accept (unless it waits for replicas), and the spool's look
+        )
         self._accept = client.register_script((LUA / "accept.lua").read_text())
         self._look = client.register_script((LUA / "look.lua").read_text())
         self._refuse = client.register_script((LUA / "refuse.lua").read_text())
@@ -138,7 +142,7 @@ class SignalStore:
     async def _write(self, names: list[str], args: list[str | int | float]) -> tuple[list[str], bool]:
         """The script's answer, and whether as many replicas have it as must."""
         if not self._replicas:
-            return await self._evaluate(names, args), True
+            return await self._evaluate(self._accept, names, args), True
         for last in (False, True):
             # on one connection: the server waits for what this connection has written
             pipe = self._redis.pipeline(transaction=False)
@@ -157,14 +161,16 @@ class SignalStore:
         # a signal that was known before was written by another connection: nothing was waited for
         return answer, answer[0] == "CREATED" and self._enough(confirmed)
 
-    async def _evaluate(self, names: list[str], args: list[str | int | float]) -> list[str]:
+    async def _evaluate(
+        self, script: Any, names: Sequence[str], args: Sequence[str | int | float]
+    ) -> list[str]:
         if self._line is None:
-            return cast(list[str], await self._accept(keys=names, args=args))
-        call = ("EVALSHA", self._accept.sha, len(names), *names, *args)
+            return cast(list[str], await script(keys=names, args=args))
+        call = ("EVALSHA", script.sha, len(names), *names, *args)
         try:
             answer = await self._line.call(*call)
         except redis.exceptions.NoScriptError:  # nothing ran: the server has forgotten it, or is another one
-            await self._line.call("SCRIPT", "LOAD", (LUA / "accept.lua").read_text())
+            await self._line.call("SCRIPT", "LOAD", script.script)
             answer = await self._line.call(*call)
         return cast(list[str], answer)
 
@@ -189,12 +195,14 @@ class SignalStore:
 
     async def life(self) -> str:
         """Names the store's life: another one after each restart and failover."""
-        found = cast(dict[str, Any], await cast(Any, self._redis.info("replication")))
-        return str(found.get("master_replid", ""))
+        if self._line is None:
+            return str((await cast(Any, self._redis.info("replication"))).get("master_replid", ""))
+        told = LIFE.search(await self._line.call("INFO", "replication"))
+        return told[1] if told else ""
 
     async def look(self, names: Sequence[str]) -> list[str]:
         """For each key of a signal or order: the order's state, SIGNAL or PARTIAL, or "" when it is not there."""
-        return cast(list[str], await self._look(keys=list(names))) if names else []
+        return await self._evaluate(self._look, names, ()) if names else []
 
     async def legs(self, order_ids: Sequence[str]) -> list[Leg]:
         """Those that can be read, in the order of their ids."""

@@ -22,6 +22,7 @@ from tests.integration.test_state import journaled
 from tradedist import keys
 from tradedist.clock import now_ms
 from tradedist.redis import async_state
+from tradedist.redis_line import Line
 
 S = OrderState
 ALPHA_BETA = (("alpha", 1), ("beta", 1))
@@ -52,7 +53,8 @@ class Web:
 
     def __init__(self, directory: Path) -> None:
         self.client = async_state()
-        self.store = SignalStore(self.client)
+        self.line = Line(self.client)
+        self.store = SignalStore(self.client, line=self.line)
         self.spool = Spool(directory, max_orders=1_000)
         self.woken: list[Leg] = []
         self.reaccept = Reaccept(self.spool, self.store, self._wake)
@@ -91,6 +93,7 @@ class Web:
 
     async def close(self) -> None:
         await self.spool.close()
+        await self.line.close()
         await self.client.aclose()
 
 

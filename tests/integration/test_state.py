@@ -17,15 +17,19 @@ from executors.state import ExecutorStore, Recorded, SignalStore
 from tests.valkey import Valkey
 from tradedist import keys
 from tradedist.redis import async_state
+from tradedist.redis_line import Line
 
 S = OrderState
 TERMINALS = [("alpha", 1), ("beta", 1)]
 
 
-@pytest.fixture
-async def signals(state_redis: Any) -> AsyncIterator[SignalStore]:
+@pytest.fixture(params=["a line", "redis-py alone"])
+async def signals(state_redis: Any, request: pytest.FixtureRequest) -> AsyncIterator[SignalStore]:
     client = async_state()
-    yield SignalStore(client)
+    line = Line(client)
+    store = SignalStore(client, line=line if request.param == "a line" else None)
+    yield store
+    await line.close()
     await client.aclose()
 
 
@@ -175,6 +179,10 @@ async def test_numbers_have_no_gaps_under_concurrent_accepts(signals: SignalStor
         assert [
             int(score) for _, score in state_redis.zrange(keys.outbox(terminal_id), 0, -1, withscores=True)
         ] == seqs
+
+
+async def test_the_stores_life_is_named(signals: SignalStore, state_redis: Any) -> None:
+    assert await signals.life() == state_redis.info("replication")["master_replid"]
 
 
 async def test_accept_after_a_script_flush_loads_itself_again(signals: SignalStore, state_redis: Any) -> None:

@@ -3,11 +3,13 @@
 Precedes: tradedist.server and tradedist.asgi. Follows: an operator, `make run` or a systemd unit.
 """
 
+import gc
 import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import get_resolver
 
 SWITCH_S = (
     0.0005  # the event loop gets its turn after this, not after 5 ms of a thread that publishes or reads
@@ -28,6 +30,10 @@ class Command(BaseCommand):
         from tradedist.server import WebServer
 
         sys.setswitchinterval(SWITCH_S)
+        get_resolver().url_patterns  # noqa: B018  loads every view now instead of with the first request
+        # what the program itself consists of is never garbage: looking through it would hold an order up for 70 ms
+        gc.collect()
+        gc.freeze()
         host, port = options["host"], options["port"]
         server = WebServer(
             application,
