@@ -63,6 +63,7 @@ class _Ledger:
         self._deals: list[tuple[Deal, Trade | None]] = []
         shown: dict[int, Decimal] = {}  # magic → lots that the history shows
         known = _Names(trades)
+        self._turn = {trade.magic: index for index, trade in enumerate(trades)}
         for deal in sorted(deals, key=lambda item: (item.time_ms, item.ticket)):
             trade = known.of(deal)
             if trade is not None:
@@ -77,19 +78,35 @@ class _Ledger:
         ]
 
     def shares(self, *, pessimistic: bool) -> dict[str, Decimal]:
-        lots = _Lots()
+        shown = _Lots()
         for deal, trade in self._deals:
-            lots.book(deal, trade)
-        before = lots.total if lots.buys == self._buys else ZERO
-        for trade, missing in self.unseen:
-            if trade.outcome not in UNDECIDED or (pessimistic and self.may_take(trade)):
-                lots.move(trade, missing)
+            shown.book(deal, trade)
+        before = shown.total if shown.buys == self._buys else ZERO
+        lots = self._replayed(pessimistic=pessimistic)
         if lots.buys != self._buys:
             return {}
         # positions and history need not be of the same moment: only what both lack was taken by nobody we know
         least = min(before, lots.total) if before else lots.total
         lots.take(max(least - self._position.volume, ZERO))
         return lots.shares()
+
+    def _replayed(self, *, pessimistic: bool) -> "_Lots":
+        """Requests that the history does not show yet come before those that were begun after them: a history may show
+        a close before the open that it closes."""
+        lots = _Lots()
+        waiting = [
+            item
+            for item in self.unseen
+            if item[0].outcome not in UNDECIDED or (pessimistic and self.may_take(item[0]))
+        ]
+        for deal, trade in self._deals:
+            if trade is not None and not trade.pending:
+                while waiting and self._turn[waiting[0][0].magic] < self._turn[trade.magic]:
+                    lots.move(*waiting.pop(0))
+            lots.book(deal, trade)
+        for item in waiting:
+            lots.move(*item)
+        return lots
 
     def may_take(self, trade: Trade) -> bool:
         """Whether it takes lots of the position, should it turn out to be executed."""

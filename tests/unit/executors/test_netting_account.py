@@ -146,3 +146,14 @@ def test_a_charge_outlives_a_crash_at_any_moment(netting: Machine) -> None:
     report = settled(netting, again)
     assert (report.state, report.filled_lots) == (S.DONE, Decimal(0))
     assert volumes(netting) == [1]
+
+
+def test_a_close_is_charged_to_an_open_that_the_history_shows_after_it(netting: Machine) -> None:
+    netting.send(make_open(1, lots="0.2"))
+    netting.venue.lag_ms = 8_000
+    netting.send(make_open(2, lots="0.1"))
+    netting.send(make_open(3, lots="0.2"))
+    netting.venue.lag_ms = 0
+    assert last(netting, netting.send(make(4, "close", opened_by=2))).filled_lots == Decimal("0.1")
+    assert last(netting, netting.send(make(5, "close", opened_by=2))).state is S.DONE
+    assert volumes(netting) == [Decimal("0.4")]
