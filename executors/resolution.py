@@ -337,7 +337,8 @@ class Resolution:
         reached("before-resolve")
         self._trackers.pop((row.order_id, request.n), None)
         self._write(row, request, found)
-        if found.outcome is Outcome.NOT_EXECUTED and not is_change(request.request):
+        has_magic = not is_change(request.request) and PLAN_LOST not in request.request
+        if found.outcome is Outcome.NOT_EXECUTED and has_magic:
             self._missing[request.magic] = (row.order_id, request.intent_ms)
         if any(item.outcome is Outcome.UNKNOWN for item in row.requests):
             self.execution.journal.record(row, request=request)
