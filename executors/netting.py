@@ -75,6 +75,7 @@ class _Ledger:
             (trade, missing)
             for trade in trades
             if (missing := _told(trade) - shown.get(trade.magic, ZERO)) > ZERO
+            and not _before(trade, position)
         ]
 
     def shares(self, *, pessimistic: bool) -> dict[str, Decimal]:
@@ -202,6 +203,11 @@ class _Lots:
             self._parts.clear()
         self.buys = buys
         self._parts.append((name, lots))
+
+
+def _before(trade: Trade, position: Position) -> bool:
+    """Whether it was executed before the position began, which has the ticket of the order that began it: they rise."""
+    return not trade.pending and bool(trade.orders) and max(trade.orders) < position.identifier
 
 
 def _told(trade: Trade) -> Decimal:

@@ -136,7 +136,15 @@ class NettingAccount(OrderProtocol):
     @precondition(lambda self: bool(working(self.venue)))
     @rule(data=st.data(), days=st.sampled_from([0, 0, 3]))
     def a_price_comes(self, data: st.DataObject, days: int) -> None:
-        self.machine.clock.advance(days * 86_400_000)
+        machine = self.machine
+        # what was given up is looked for for a day: none of that may be on its way when days pass at once
+        quiet = (
+            machine.running
+            and machine.venue.up
+            and not machine.venue.pending()
+            and not machine.resolution._missing
+        )
+        machine.clock.advance(days * 86_400_000 if quiet else 0)
         self.venue.trigger(data.draw(st.sampled_from(working(self.venue))).ticket)
 
     # --- what must hold ---
@@ -181,7 +189,7 @@ class NettingAccount(OrderProtocol):
 
     @invariant()
     def no_close_asks_for_more_than_its_open_has_left(self) -> None:
-        assert not getattr(self, "broken", [])
+        assert "\n".join(getattr(self, "broken", [])) == ""
 
     @invariant()
     def closes_of_an_open_add_up_to_no_more_than_it_filled(self) -> None:
@@ -262,6 +270,7 @@ def test_a_close_of_one_open_never_takes_the_others_lots_whatever_happens() -> N
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
             deadline=None,
+            derandomize="ORDER_MODEL_EXAMPLES" not in os.environ,  # the quick profile repeats itself
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
             print_blob=True,

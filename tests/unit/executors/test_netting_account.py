@@ -157,3 +157,12 @@ def test_a_close_is_charged_to_an_open_that_the_history_shows_after_it(netting: 
     assert last(netting, netting.send(make(4, "close", opened_by=2))).filled_lots == Decimal("0.1")
     assert last(netting, netting.send(make(5, "close", opened_by=2))).state is S.DONE
     assert volumes(netting) == [Decimal("0.4")]
+
+
+def test_lots_of_an_earlier_position_are_not_this_ones_though_the_history_lags(netting: Machine) -> None:
+    netting.venue.lag_ms = 8_000
+    netting.send(make_open(1, lots="0.2"))
+    netting.venue.stop_out(netting.venue.held()[0].ticket)
+    netting.venue.trade_by_hand(lots="1")
+    assert last(netting, netting.send(make(2, "close", opened_by=1))).state is S.DONE
+    assert volumes(netting) == [1]
