@@ -6,7 +6,6 @@ every 50 ms to 1 s; the journal keeps what could not be published.
 """
 
 import logging
-import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -188,7 +187,7 @@ class Link(threading.Thread):
 
     def look_for_answers(self) -> None:
         """What the store said of reports that left at once; cheap when there is nothing to be said."""
-        if self._quick.due_ms() == math.inf or not self._publishing.acquire(blocking=False):
+        if not self._quick.looks() or not self._publishing.acquire(blocking=False):
             return
         try:
             reached, taken = self._quick.answered()

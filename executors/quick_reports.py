@@ -19,8 +19,9 @@ from tradedist.clock import monotonic_ms
 logger = logging.getLogger(__name__)
 
 MOST_UNANSWERED = 500
-LOOK_MS = 100.0  # for an answer, when nothing else has the executor turn
+LOOK_MS = 100.0  # between looks for an answer, when nothing else has the executor turn
 UNDER_WAY_MS = 250.0  # after this the link publishes what was not answered
+SILENT_MS = 5_000.0  # after this the line is hung up: its server, or the way to it, is gone
 OPEN_AGAIN_MS = 1_000.0
 
 
@@ -41,6 +42,7 @@ class QuickReports:
         self._line_life = 0
         self._unanswered: deque[tuple[int, int, float]] = deque()  # position, life, when it was sent
         self._waiting_since_ms = math.inf  # of the first of them
+        self._looked_ms = 0.0  # for an answer
         self._sent = (0, 0)  # position and life of the last one
         self._due_open_ms = 0.0
 
@@ -77,8 +79,13 @@ class QuickReports:
     # --- the executor's thread ---
 
     def due_ms(self) -> float:
-        """When to look for answers at the latest."""
-        return self._waiting_since_ms + LOOK_MS
+        """When to look for answers at the latest. From look to look: a store that hangs must not keep the thread turning."""
+        return max(self._waiting_since_ms, self._looked_ms) + LOOK_MS
+
+    def looks(self) -> bool:
+        """Whether there is anything to look for; counts as a look, even if the link is in the way of it."""
+        self._looked_ms = monotonic_ms()
+        return self._waiting_since_ms < math.inf
 
     def sent_through(self, life: int) -> int:
         """The journal's position up to which all was sent in this life; 0 when nothing was."""
@@ -116,6 +123,8 @@ class QuickReports:
                 if not isinstance(answer, int) or answer < 0:
                     raise redis.ResponseError(f"not taken: {answer}")
                 reached = self._unanswered.popleft()[:2]
+            if self._unanswered and monotonic_ms() - self._unanswered[0][2] > SILENT_MS:
+                raise redis.TimeoutError("no answer")
         except redis.RedisError as error:
             self._fail(error)
             return reached, False

@@ -1,7 +1,9 @@
 """Reports that leave by the executor's own thread: taken once, in order, and by the link when that way fails."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 import redis
 
 from executors.orders import OrderState
-from executors.quick_reports import QuickReports
+from executors.quick_reports import SILENT_MS, QuickReports
 from tests.integration.test_state_link import Rig, queued
+from tests.valkey import Valkey
 from tradedist import keys
 from tradedist.bare_redis import BareRedis
+from tradedist.clock import monotonic_ms
 from tradedist.redis import state
 
 S = OrderState
@@ -236,3 +240,41 @@ def test_a_store_that_refuses_connections_is_asked_again_later(state_redis: Any)
         quick.offer(client, 1)
     assert has_line(quick)
     quick.close()
+
+
+def test_a_store_that_hangs_is_looked_at_now_and_then_and_hung_up_in_the_end(
+    rig: Rig, state_server: Valkey
+) -> None:
+    filled(rig, 1)
+    state_server.freeze()
+    try:
+        assert not publish(rig)
+        looks = 0
+        end = monotonic_ms() + 500
+        while monotonic_ms() < end:  # as the executor's thread turns
+            time.sleep(max(0.0, (rig.link.answers_due_ms() - monotonic_ms()) / 1000))
+            rig.link.look_for_answers()
+            looks += 1
+        assert 2 <= looks <= 7
+        position, life, sent_ms = rig.link._quick._unanswered[0]
+        rig.link._quick._unanswered[0] = position, life, sent_ms - SILENT_MS
+        rig.link.look_for_answers()
+        assert rig.link._wake.is_set(), "the link has to publish it"
+        assert rig.link.answers_due_ms() == math.inf
+    finally:
+        state_server.cont()
+    rig.turn()
+    assert rig.link.published == 2
+
+
+def test_looking_while_the_link_publishes_does_not_keep_the_thread_turning(rig: Rig) -> None:
+    filled(rig, 1)
+    assert not publish(rig)
+    rig.link._quick._waiting_since_ms -= 1_000
+    threads = ThreadPoolExecutor(1)
+    threads.submit(rig.link._publishing.acquire).result()
+    rig.link.look_for_answers()
+    assert rig.link.answers_due_ms() > monotonic_ms()
+    threads.submit(rig.link._publishing.release).result()
+    threads.shutdown()
+    until(lambda: published(rig) == 2)
