@@ -4,12 +4,13 @@ Precedes: execution writes the INTENT of what comes out. Follows: the plan. Work
 the terminal, sends nothing. A pending order that was filled meanwhile passes its levels on to its position.
 """
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from executors.errors import Code
+from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.legs import LegRow
-from executors.levels import ENTRY, completed, has_become, of_its_position, raises_risk
+from executors.levels import ENTRY, completed, has_become, may_have_joined, of_its_position, raises_risk
 from executors.sizing import Denial
 from executors.terminals.base import Order, Position
 from executors.wishes import MODIFY, SLTP, Change
@@ -17,6 +18,8 @@ from executors.wishes import MODIFY, SLTP, Change
 if TYPE_CHECKING:
     from executors.execution import Execution
 
+logger = logging.getLogger(__name__)
+DAY_MS = 24 * 3_600_000  # our clock and the broker's may differ
 REDUCING_ONLY = (
     "The terminal only reduces now: it may not move a stop loss away from the price, or a pending order's"
     " entry. Set it ACTIVE for that."
@@ -61,6 +64,8 @@ class Completion:
         held = execution.terminal.positions()
         hedging = self._hedging()
         became = next((item for item in held if has_become(change, item, hedging=hedging)), None)
+        if became is None and opened is None and not hedging and self._was_filled(change["order"]):
+            became = next((item for item in held if may_have_joined(change, item)), None)
         others = [item for item in planned if item != change]
         if change.keys() & ENTRY or (became is None and opened is None):
             return Denial(
@@ -77,3 +82,17 @@ class Completion:
             plan = {"changes": [instead if item == change else item for item in planned]}
         row.plan, row.plan_kept = row.plan | plan, False
         return None
+
+    def _was_filled(self, ticket: int) -> bool:
+        """Of an order that is no open of ours with an end to come. What is not shown changes nothing: on a netting
+        account the position may be other trades' alone. Raises TerminalUnavailable."""
+        execution = self._execution
+        now = execution.clock.redis_ms()
+        try:
+            past = execution.terminal.history_orders(now - DAY_MS, now + DAY_MS)
+        except TerminalUnavailable:
+            raise
+        except TerminalError as error:
+            logger.warning("history of order %s: %s", ticket, error, extra={"action": "modify"})
+            return False
+        return any(item.ticket == ticket and item.volume_current < item.volume_initial for item in past)

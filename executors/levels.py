@@ -134,12 +134,18 @@ def of_its_position(change: Change, position: Position) -> Change:
 
 
 def has_become(change: Change, position: Position, *, hedging: bool) -> bool:
-    """Whether the position is where the fill of a pending order has gone: with the order's ticket, or, on a netting
-    account, the symbol's position on the order's side."""
-    if position.ticket == change["order"]:
-        return True
-    same_side = (position.type == BUY) == (change["type"] in BUYING)
-    return not hedging and position.symbol == change.get("symbol") and same_side
+    """Whether the fill of a pending order has made the position: it has the order's ticket, on a netting account only as
+    long as it was not turned over."""
+    return position.ticket == change["order"] and (hedging or _same_side(change, position))
+
+
+def may_have_joined(change: Change, position: Position) -> bool:
+    """Whether the position is where the fill of a pending order goes on a netting account, if there was one."""
+    return position.symbol == change.get("symbol") and _same_side(change, position)
+
+
+def _same_side(change: Change, position: Position) -> bool:
+    return (position.type == BUY) == (change["type"] in BUYING)
 
 
 # --- risk ---

@@ -155,3 +155,45 @@ def test_a_close_by_that_waited_for_an_open_ends_with_the_denial_that_came_of_it
     assert (report.state, report.code) == (S.REJECTED, Code.ORDER_TYPE_NOT_ALLOWED)
     assert "does not close EURUSD.gtc by" in report.message
     assert rig.execution.breaker.reason == ""
+
+
+def by_another_hand(rig: Rig) -> int:
+    """A buy limit that is no open of ours."""
+    request = TradeRequest(
+        action=5, symbol="EURUSD", volume=Decimal("0.1"), type=2, price=Decimal("1.09"), type_filling=2
+    )
+    reply = rig.terminal.send(request)
+    assert reply.result is not None
+    return reply.result.order
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_stop_loss_for_what_is_cancelled_meanwhile_is_not_given_to_other_trades_of_a_netting_account(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch, number: int, *, ours: bool
+) -> None:
+    rig = rig_of("net")
+    assert rig.settle(rig.signal("open")).state is S.FILLED
+    if ours:
+        pending(rig)
+    ticket = rig.orders()[0].ticket if ours else by_another_hand(rig)
+    send = rig.terminal.send
+
+    def cancelled() -> None:
+        send(TradeRequest(action=8, order=ticket))
+
+    before_call(rig, monkeypatch, number, cancelled)
+    report = rig.settle(rig.signal("modify", order_ticket=ticket, stop_loss=AT))
+    assert report.state in (S.DENIED, S.REJECTED)
+    assert [item.sl for item in rig.positions()] == [0]
+
+
+def test_a_stop_loss_follows_anothers_pending_order_into_the_position_of_a_netting_account(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = rig_of("net")
+    assert rig.settle(rig.signal("open")).state is S.FILLED
+    ticket = by_another_hand(rig)
+    before_call(rig, monkeypatch, 3, lambda: rig.broker.push("EURUSD", 1.0898, 1.0899))
+    report = rig.settle(rig.signal("modify", order_ticket=ticket, stop_loss=AT))
+    assert (report.state, [item.sl for item in rig.positions()]) == (S.DONE, [AT]), report.message

@@ -13,6 +13,7 @@ from executors.levels import (
     completed,
     freeze_modify,
     has_become,
+    may_have_joined,
     of_its_position,
     on_grid,
     raises_risk,
@@ -125,14 +126,23 @@ def test_levels_go_on_to_the_position() -> None:
     [
         (position(11), True, True),
         (position(1), True, False),
-        (position(1), False, True),
-        (position(1, kind=1), False, False),
-        (position(1, "USDJPY"), False, False),
+        (position(1), False, False),
+        (position(11), False, True),
+        (position(11, kind=1), False, False),
     ],
 )
-def test_where_a_fill_has_gone(held: Position, *, hedging: bool, is_it: bool) -> None:
+def test_what_a_fill_has_made(held: Position, *, hedging: bool, is_it: bool) -> None:
     wish = {"action": 7, "symbol": "EURUSD", "order": 11, "type": 2, "sl": "1.05"}
     assert has_become(wish, held, hedging=hedging) is is_it
+
+
+@pytest.mark.parametrize(
+    ("held", "is_it"),
+    [(position(1), True), (position(1, kind=1), False), (position(1, "USDJPY"), False)],
+)
+def test_where_a_fill_goes_on_a_netting_account(held: Position, *, is_it: bool) -> None:
+    wish = {"action": 7, "symbol": "EURUSD", "order": 11, "type": 2, "sl": "1.05"}
+    assert may_have_joined(wish, held) is is_it
 
 
 # --- risk ---
