@@ -229,6 +229,7 @@ def test_m10_nothing_found_is_no_error(call: Callable[[], Any], gives: Any) -> N
         (lambda: mt5.initialize(timeout=None), False, (-2, 'Invalid "timeout" argument')),
         (lambda: mt5.login(), False, (-2, 'Invalid "login" argument')),
         (lambda: mt5.login("5"), False, (-2, "Invalid 1st unnamed argument")),
+        (lambda: mt5.login(LOGIN, "\ud800"), False, (-6, "Terminal: Authorization failed")),
         (lambda: mt5.login(LOGIN, PASSWORD, "Elsewhere"), False, (-6, "Terminal: Authorization failed")),
     ],
 )
@@ -250,6 +251,8 @@ def test_m11_refused_arguments_and_failures(
         lambda: mt5.order_send({"magic": -1}),
         lambda: mt5.order_send({"action": 2**40}),
         lambda: mt5.initialize(login=-5),
+        lambda: mt5.login(-5),
+        lambda: mt5.login(2**64),
         lambda: mt5.copy_rates_from("EURUSD", 1, 2**31, 1),
     ],
 )
@@ -287,6 +290,20 @@ def test_m13_money_fields_take_floats_only(field: str, value: Any) -> None:
 def test_m14_whole_fields_take_ints_only(field: str, value: Any) -> None:
     assert mt5.order_check(deal(**{field: value})) is None
     assert mt5.last_error() == (-2, f'Invalid "{field}" argument')
+
+
+class Hidden(dict[str, Any]):
+    """What it makes of its keys no C code asks."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+
+def test_m15_a_dict_is_read_past_what_its_class_makes_of_it() -> None:
+    assert mt5.order_check(Hidden(deal())).request.symbol == "EURUSD"
 
 
 def test_m15_subclasses_pass_and_the_request_is_echoed() -> None:

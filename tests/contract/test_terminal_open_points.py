@@ -14,7 +14,7 @@ from tests.paper import PaperBroker, running_broker
 DATES_AS_NUMBERS = only_over("paper", "remote", why="mt5linux's client takes dates as datetimes alone")
 ENDS = datetime.now(UTC).replace(hour=12, minute=0, second=0) + timedelta(days=3)
 FEAST = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
-SYMBOLS = 'symbols = ["EURUSD", "EURUSD.thin"]'
+SYMBOLS = 'symbols = ["EURUSD", "EURUSD.thin", "EURUSD.bare", "OPTION"]'
 COMMON = f"""
 company = "Paper"
 currency = "USD"
@@ -24,6 +24,8 @@ server_timezone = "UTC"
 {SYMBOLS}
 """
 THIN = 'like = "EURUSD"\nexemode = 3\nfilling = 7\nbook_depth = 2\nbook_lots = 1.0\n'
+BARE = 'like = "EURUSD"\norder_mode = 15\n'  # neither SL nor TP
+OPTION = 'like = "EURUSD"\ncalc_mode = 36\nmargin = "USD"\ncontract_size = 10.0\nmargin_initial = 100.0\n'
 CONFIGURATION = f"""
 [personalities.usual]
 server = "PaperUsual-Test"
@@ -35,12 +37,22 @@ swap_long = -6.8
 swap_rollover3 = -1
 [personalities.usual.only."EURUSD.thin"]
 {THIN}
+[personalities.usual.only."EURUSD.bare"]
+{BARE}
+[personalities.usual.only.OPTION]
+{OPTION}
 [personalities.other]
 server = "PaperOther-Test"
 unknown_symbol = 10021
 unknown_order = 10035
 unknown_history = -4
 unselected_tick = -1
+odd_history = -1
+unknown_calc = -1
+unselect_again = false
+wrong_type = 10035
+barred_stops = 10035
+result_comments = {{ 10036 = "Position doesn't exist", 10009 = "Done" }}
 api_off = 10027
 no_liquidity = 10021
 boc_crossing = 10006
@@ -67,6 +79,11 @@ swap_long = -6.8
 swap_rollover3 = -1
 [personalities.other.only."EURUSD.thin"]
 {THIN}
+[personalities.other.only."EURUSD.bare"]
+{BARE}
+[personalities.other.only.OPTION]
+option_margin = "premium"
+{OPTION}
 [personalities.ends]
 server = "PaperEnds-Test"
 {COMMON.replace(SYMBOLS, 'symbols = ["EURUSD", "EURUSD.ends", "EURUSD.soon", "EURUSD.last", "EURUSD.feast"]')}
@@ -131,11 +148,19 @@ SENDS: dict[str, tuple[dict[str, Any], int, int]] = {
         {**PEND, "symbol": "EURUSD.thin", "price": 1.2, "type_filling": 3}, 10015, 10006,
     ),
     "o05 a pending order's policy outside the mask": ({**PEND, "type_filling": 0}, 10030, DONE),
+    "o16 a deal of a pending type": ({**BASE, "type": 2}, 10013, 10035),
+    "o17 a pending order of a deal's type": ({**PEND, "type": 1}, 10013, 10035),
+    "o18 a stop-loss that the symbol does not take": (
+        {**BASE, "symbol": "EURUSD.bare", "sl": 1.09}, 10016, 10035,
+    ),
+    "o19 a take-profit that the symbol does not take": (
+        {**PEND, "symbol": "EURUSD.bare", "tp": 1.12}, 10016, 10035,
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SENDS)
-def test_o01_to_o05_return_codes(desk_at: Opener, name: str) -> None:
+def test_o01_to_o19_return_codes(desk_at: Opener, name: str) -> None:
     request, usual, other = SENDS[name]
     assert both(desk_at, lambda desk: desk.send(**request).retcode) == (usual, other)
 
@@ -262,6 +287,56 @@ def test_o15_margin_at_the_opening_or_the_current_price(desk_at: Opener) -> None
         return float(first), float(mt5.account_info().margin)
 
     assert both(desk_at, margins) == ((1100.0, 1100.0), (1100.1, 1120.1))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: mt5.copy_rates_from_pos("EURUSD", 1, 0, 0),
+        lambda: mt5.copy_rates_from_pos("EURUSD", 1, -1, 5),
+        lambda: mt5.copy_rates_from_pos("EURUSD", 7, 0, 5),
+        lambda: mt5.copy_rates_from("EURUSD", 1, datetime.now(UTC), -1),
+        lambda: mt5.copy_ticks_from("EURUSD", datetime.now(UTC), 0, -1),
+    ],
+)
+def test_o24_counts_and_timeframes_that_cannot_be(desk_at: Opener, call: Callable[[], Any]) -> None:
+    assert both(desk_at, lambda _: error_of(call)) == (-2, -1)
+
+
+def test_o25_reckoning_with_an_unknown_symbol(desk_at: Opener) -> None:
+    assert both(desk_at, lambda _: error_of(lambda: mt5.order_calc_margin(0, "NONE", 0.1, 1.1))) == (-4, -1)
+    assert both(desk_at, lambda _: error_of(lambda: mt5.order_calc_profit(0, "NONE", 0.1, 1.1, 1.2))) == (
+        -4,
+        -1,
+    )
+
+
+def test_o26_taking_a_symbol_from_market_watch_twice(desk_at: Opener) -> None:
+    def again(_: Desk) -> tuple[bool, bool, int]:
+        first = mt5.symbol_select("EURUSD.bare", False)
+        second = mt5.symbol_select("EURUSD.bare", False)
+        return first, second, mt5.last_error()[0]
+
+    assert both(desk_at, again) == ((True, True, 1), (True, False, -1))
+
+
+def test_o27_results_in_the_brokers_words(desk_at: Opener) -> None:
+    def words(desk: Desk) -> tuple[str, str, str, str]:
+        gone = {**BASE, "position": 5}
+        return (
+            desk.send(**gone).comment,
+            mt5.order_check(gone).comment,
+            desk.send(**BASE).comment,
+            desk.send(**{**BASE, "volume": 0.001}).comment,
+        )
+
+    usual, other = both(desk_at, words)
+    assert usual == ("Position closed", "Position closed", "Request executed", "Invalid volume")
+    assert other == ("Position doesn't exist", "Position doesn't exist", "Done", "Invalid volume")
+
+
+def test_o28_options_bind_their_own_margin_or_their_premium(desk_at: Opener) -> None:
+    assert both(desk_at, lambda _: mt5.order_calc_margin(0, "OPTION", 2.0, 1.5)) == (200.0, 30.0)
 
 
 def test_o20_a_contract_begins_and_ends(desk_at: Opener) -> None:

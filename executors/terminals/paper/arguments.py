@@ -109,6 +109,7 @@ _ORDER = (
     "type_filling", "type_time", "expiration", "comment", "position", "position_by",
 )  # fmt: skip
 _EMPTY: dict[str, Any] = {"i": 0, "f": 0.0, "s": ""}
+_ABSENT: Any = object()
 _BLANK = [_EMPTY[_KINDS[name]] for name in _ORDER]
 
 
@@ -126,9 +127,10 @@ def trade_request(arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -
             raise Wrong(BAD_ARGUMENTS)
     row = list(_BLANK)
     for index, name in enumerate(_ORDER):
-        if name not in request:
+        value = dict.get(request, name, _ABSENT)  # C looks past what a subclass makes of it
+        if value is _ABSENT:
             continue
-        value, kind = request[name], _KINDS[name]
+        kind = _KINDS[name]
         if kind == "f":
             if not isinstance(value, float):
                 raise Wrong(named(name))

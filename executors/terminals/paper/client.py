@@ -146,6 +146,8 @@ def _login(arguments: Arguments, keywords: Keywords) -> bool:
         if index == 0:
             if not isinstance(value, int):
                 raise Wrong(text)
+            if not 0 <= value < take.U64:
+                raise Wrong(text, c_error=True)
             login = value
         elif not isinstance(value, str) or take.units(value) > MAX_TEXT:
             raise Wrong(text)

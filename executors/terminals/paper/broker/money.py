@@ -81,7 +81,8 @@ def margin(
         if instrument.profit == currency:
             return amount * price  # the symbol itself links the two: its price is the rate
         return _at_side(amount, instrument.margin, currency, side, pairs)
-    if mode in (FUTURES, EXCHANGE_FUTURES, OPTIONS, OPTIONS_MARGIN):
+    premium = mode in (OPTIONS, OPTIONS_MARGIN) and instrument.option_margin == "premium"
+    if mode in (FUTURES, EXCHANGE_FUTURES, OPTIONS, OPTIONS_MARGIN) and not premium:
         amount = lots * instrument.margin_initial
     elif mode == COLLATERAL:
         return 0.0

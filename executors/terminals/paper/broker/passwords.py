@@ -16,4 +16,4 @@ def matches(password: str, kept: str) -> bool:
 
 
 def _digest(salt: str, password: str) -> str:
-    return hashlib.sha256(f"{salt}:{password}".encode()).hexdigest()
+    return hashlib.sha256(f"{salt}:{password}".encode(errors="surrogatepass")).hexdigest()

@@ -31,15 +31,21 @@ class PastCalls(TerminalCalls):
     def _server_s(self, desk: Desk) -> int:
         return desk.house.clock.to_server(self._broker.now_ms()) // 1000
 
+    def _odd(self) -> tuple[int, str]:
+        """last_error of a count, place or timeframe that cannot be."""
+        return self._pair(self._account().house.personality.odd_history)
+
     def _length(self, timeframe: int) -> int:
         length = history.minutes_of(timeframe)
         if length is None:
-            raise Refusal(*INVALID)
+            raise Refusal(*self._odd())
         return length * 60
 
     def _last_rates(self, desk: Desk, timeframe: int, until_s: int, count: int) -> bytes:
         length = self._length(timeframe)
-        if count <= 0 or count >= desk.house.personality.max_bars:
+        if count <= 0:
+            raise Refusal(*self._odd())
+        if count >= desk.house.personality.max_bars:
             raise Refusal(*INVALID)
         now_ms = self._broker.now_ms()
         until_s = min(until_s, self._server_s(desk))
@@ -62,7 +68,9 @@ class PastCalls(TerminalCalls):
 
     def do_rates_pos(self, symbol: str, timeframe: int, start: int, count: int) -> bytes:
         desk = self._desk(symbol, self._unknown_history())
-        if start < 0 or count <= 0 or start + count >= desk.house.personality.max_bars:
+        if start < 0 or count <= 0:
+            raise Refusal(*self._odd())
+        if start + count >= desk.house.personality.max_bars:
             raise Refusal(*INVALID)
         rows = self._last_rates(desk, timeframe, FAR_S, count + start)
         return rows[: len(rows) - start * RATES.itemsize]
@@ -100,7 +108,9 @@ class PastCalls(TerminalCalls):
 
     def do_ticks_from(self, symbol: str, date_s: int, count: int, flags: int) -> bytes:
         desk = self._desk(symbol, self._unknown_history())
-        if count <= 0 or flags not in (-1, 1, 2):
+        if count <= 0:
+            raise Refusal(*self._odd())
+        if flags not in (-1, 1, 2):
             raise Refusal(*INVALID)
         if flags == TRADE_TICKS and not views.traded(desk.instrument):
             return b""

@@ -49,6 +49,7 @@ class Instrument:
     accrued_interest: float = 0.0  # bonds
     liquidity_rate: float = 0.0  # collateral: the part of its worth that counts as equity
     margin_initial: float = 0.0
+    option_margin: str = "initial"  # what an option binds: margin_initial, or its "premium"
     margin_maintenance: float = 0.0
     margin_hedged: float = -1.0  # -1: one contract, so that a covered pair costs one leg
     margin_use_leg: bool = False
@@ -141,6 +142,11 @@ class Personality:
     unknown_order: int = 10013
     unknown_history: int = -1
     unselected_tick: int = -4
+    odd_history: int = -2
+    unknown_calc: int = -4
+    unselect_again: bool = True
+    wrong_type: int = 10013
+    barred_stops: int = 10016
     api_off: int = -8
     no_liquidity: int = 10006
     boc_crossing: int = 10015
@@ -156,6 +162,7 @@ class Personality:
     commission_on: str = "both"
     stop_out_comment: str = "[so {level:.2f}%]"
     expiry_comment: str = ""
+    result_comments: dict[str, str] = field(default_factory=dict, hash=False)  # by return code
 
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -164,6 +171,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "api_off": (-8, 10027),
     "unknown_history": (-1, -2, -4),
     "unselected_tick": (-1, -2, -4),
+    "odd_history": (-1, -2),
+    "unknown_calc": (-1, -2, -4),
+    "option_margin": ("initial", "premium"),
     "pending_filling": ("mask", "return", "any"),
     "reversed_range": ("empty", "none"),
     "history_by": ("done", "setup"),
@@ -253,6 +263,8 @@ def _known(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
         if item.name in CHOICES and value not in CHOICES[item.name]:
             listed = ", ".join(map(str, CHOICES[item.name]))
             raise ConfigurationError(f"{where}: {item.name} must be one of {listed}, not {value!r}")
+        if item.name == "result_comments":
+            _told_by_code(value, where)
         if item.name in ("starts", "expires") and value:
             try:
                 datetime.strptime(value, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
@@ -261,6 +273,18 @@ def _known(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
                     f"{where}: {item.name} must look like 2026-12-18 18:00, not {value!r}"
                 ) from None
     return values
+
+
+def _told_by_code(value: Any, where: str) -> None:
+    """{"10036": "Position doesn't exist"}"""
+    sound = isinstance(value, dict) and all(
+        code.isascii() and code.isdigit() and isinstance(text, str) for code, text in value.items()
+    )
+    if not sound:
+        raise ConfigurationError(
+            f"{where}: result_comments must be a table of texts by return code, such as "
+            f'{{ 10036 = "Position doesn\'t exist" }}, not {value!r}'
+        )
 
 
 def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

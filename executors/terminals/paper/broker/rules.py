@@ -129,23 +129,22 @@ def _order_type(case: Case) -> int:
     request, allowed = case.request, case.desk.instrument.order_mode
     if request.action == mt5.TRADE_ACTION_DEAL:
         if request.type not in (0, 1):
-            return mt5.TRADE_RETCODE_INVALID
+            return case.book.house.personality.wrong_type
         if not allowed & model.MAY_MARKET:
             return mt5.TRADE_RETCODE_INVALID_ORDER
         if case.position is not None and case.book.account.hedging and request.type == case.position.type:
             return mt5.TRADE_RETCODE_INVALID
     elif request.action == mt5.TRADE_ACTION_PENDING:
         if not 2 <= request.type <= 7:
-            return mt5.TRADE_RETCODE_INVALID
+            return case.book.house.personality.wrong_type
         if not allowed & (1 << (request.type // 2)):
             return mt5.TRADE_RETCODE_INVALID_ORDER
     elif request.action == mt5.TRADE_ACTION_CLOSE_BY and not allowed & model.MAY_CLOSE_BY:
         return mt5.TRADE_RETCODE_INVALID_ORDER
     if request.action in (1, 5, 6, 7) and not case.closing:
-        if request.sl and not allowed & model.MAY_SL:
-            return mt5.TRADE_RETCODE_INVALID_STOPS
-        if request.tp and not allowed & model.MAY_TP:
-            return mt5.TRADE_RETCODE_INVALID_STOPS
+        barred = (request.sl and not allowed & model.MAY_SL) or (request.tp and not allowed & model.MAY_TP)
+        if barred:
+            return case.book.house.personality.barred_stops
     return OK
 
 

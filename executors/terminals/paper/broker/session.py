@@ -123,7 +123,7 @@ class Session(PastCalls):
     # --- Trade -------------------------------------------------------------------------------------------------------
 
     def do_calc_margin(self, action: int, symbol: str, volume: float, price: float) -> float:
-        book, desk = self._account(), self._desk(symbol)
+        book, desk = self._account(), self._desk(symbol, self._unknown_calc())
         if action not in (0, 1, 2, 3, 4, 5, 6, 7) or not _are_amounts(volume, price):
             raise Refusal(*INVALID)
         account = book.account
@@ -137,7 +137,7 @@ class Session(PastCalls):
         return _told(book, amount)
 
     def do_calc_profit(self, action: int, symbol: str, volume: float, opened: float, closed: float) -> float:
-        book, desk = self._account(), self._desk(symbol)
+        book, desk = self._account(), self._desk(symbol, self._unknown_calc())
         if action not in (0, 1) or not _are_amounts(volume, opened, closed):
             raise Refusal(*INVALID)
         try:
@@ -147,6 +147,9 @@ class Session(PastCalls):
         except money.NoRate:
             raise Refusal(*FAILED) from None
         return _told(book, amount)
+
+    def _unknown_calc(self) -> tuple[int, str]:
+        return self._pair(self._account().house.personality.unknown_calc)
 
     def _barred(self, book: Book, symbol: str) -> int:
         """What stands in the way before the request is looked at; in the order of the terminal's checks."""
@@ -173,15 +176,15 @@ class Session(PastCalls):
         request, symbol = Request(*row), self.symbol_of("order_check", [row])
         barred = self._api_off(book, symbol, CHECK_WITH_API_OFF) or self._barred(book, symbol)
         if barred:
-            return [barred, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, text_of(barred)]
+            return [barred, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, worded(book, barred)]
         retcode, case = rules.check(self._state, book, request, self._broker.now_ms())
         if retcode or case is None:
-            return [retcode, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, text_of(retcode)]
+            return [retcode, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, worded(book, retcode)]
         would = rules.after(self._state, case)
         profit = book.money(would.equity - book.account.balance - book.account.credit)
         level = round(would.equity / would.margin * 100, 3) if would.margin else 0.0
         return [
-            0, book.account.balance, would.equity, profit, would.margin, would.margin_free, level, text_of(0),
+            0, book.account.balance, would.equity, profit, would.margin, would.margin_free, level, worded(book, 0),
         ]  # fmt: skip
 
     def do_order_send(self, row: list[Any]) -> list[Any]:
@@ -190,7 +193,7 @@ class Session(PastCalls):
         engine = self._broker.engine
         barred = self._api_off(book, symbol, API_OFF) or self._barred(book, symbol)
         if barred:
-            return reply_row(engine.refusal(barred))
+            return reply_row(_in_its_words(book, engine.refusal(barred)))
         closed = bool(self._stands("market_closed", symbol))
         staging = staging_of(self._state, book, request, self.struck, symbol=symbol, market_closed=closed)
         reply = engine.send(book, request, staging)
@@ -201,13 +204,25 @@ class Session(PastCalls):
         if ambiguous is not None and reply.retcode == mt5.TRADE_RETCODE_DONE:
             code = int(ambiguous.value)
             reply = replace(Reply(code, text_of(code)), request_id=reply.request_id)
-        return reply_row(reply)
+        return reply_row(_in_its_words(book, reply))
 
     def do_market_open(self, symbol: str) -> bool:
         """Not MetaTrader's: is the symbol's market open now?"""
         desk = self._desk(symbol)
         closed = self._stands("market_closed", symbol)
         return not closed and is_open(desk.instrument, desk.house.clock.to_server(self._broker.now_ms()))
+
+
+def worded(book: Book, retcode: int) -> str:
+    """The comment of a return code, as this broker puts it."""
+    return book.house.personality.result_comments.get(str(retcode)) or text_of(retcode)
+
+
+def _in_its_words(book: Book, reply: Reply) -> Reply:
+    """Where the comment is the return code's, and not one of the request's."""
+    if reply.comment != text_of(reply.retcode) or not book.house.personality.result_comments:
+        return reply
+    return replace(reply, comment=worded(book, reply.retcode))
 
 
 def _are_amounts(*values: float) -> bool:

@@ -235,6 +235,8 @@ class TerminalCalls:
             return True
         if book.by_symbol.get(symbol) or any(item.symbol == symbol for item in book.orders.values()):
             raise Refusal(*FAILED)
+        if symbol not in book.watch and not book.house.personality.unselect_again:
+            raise Refusal(*FAILED)
         book.watch.pop(symbol, None)
         return True
 

@@ -303,6 +303,11 @@ def test_latencies_lie_around_their_median(tmp_path: Path) -> None:
         ("leverage", '"high"'),
         ("improve", "1"),
         ("request_ids", '"odd"'),
+        ("odd_history", "-4"),
+        ("unknown_calc", "10013"),
+        ("result_comments", '"Position gone"'),
+        ("result_comments", '{ closed = "Position gone" }'),
+        ("result_comments", "{ 10036 = 5 }"),
     ],
 )
 def test_values_that_cannot_be_are_refused_with_their_key(tmp_path: Path, key: str, value: str) -> None:
