@@ -20,7 +20,7 @@ from executors.endings import ending
 from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.guard import Guard
 from executors.journal import Journal
-from executors.lagging import LaggingHoldings
+from executors.lagging import LAG_MS, LaggingHoldings
 from executors.legs import ZERO, LegRow, RequestRow, order_tickets, unanswered
 from executors.messages import ExecutionReport, Leg, Mode, OpenSignal, ProtectSignal, TerminalConfig
 from executors.orders import OPEN_OUTCOMES, SETTLED, OrderState, Outcome, advance, request_magic
@@ -91,6 +91,7 @@ class Execution:
         self.adopted_seq = journal.adopted_seq()  # up to it a journal that was lost may have run legs
         self.adopt: Callable[[Leg], None] | None = None  # takes such a leg when the outbox still has it
         self.holdings = LaggingHoldings(lambda: self.terminal, clock)
+        self.holdings.recall(journal.answered_since(clock.now_ms() - LAG_MS))
         # pending orders that a look has seen at rest: order_id → (order_ticket, lots left). Until they are seen to
         # change they need no further look, and nothing waits for them.
         self.resting: dict[str, tuple[int, Decimal]] = {}

@@ -35,6 +35,7 @@ PRUNED_AT_ONCE = 100
 PAGES_FREED_AT_ONCE = 500
 FOLD_AFTER = 10  # commits; each writes some ten pages
 LOG_BYTES = 512 * 1024  # that the log has at least, for twice as many
+NEWEST_REQUESTS = 200  # more than a second's
 WRITTEN_KEPT = 50  # reports that are on disk and were not taken: older ones are read from there
 
 
@@ -205,6 +206,14 @@ class Journal:
         """(request, result) of the newest requests to the broker, newest first."""
         rows = self._db.execute("SELECT request, result FROM requests ORDER BY rowid DESC LIMIT ?", (limit,))
         return [(json.loads(request), json.loads(result)) for request, result in rows]
+
+    def answered_since(self, since_ms: int) -> list[LegRow]:
+        """Orders with a request of the newest ones that was answered since then, by this machine's clock."""
+        rows = self._db.execute(
+            "SELECT order_id, result_ms FROM requests ORDER BY rowid DESC LIMIT ?", (NEWEST_REQUESTS,)
+        ).fetchall()
+        names = dict.fromkeys(name for name, at in reversed(rows) if at is not None and at >= since_ms)
+        return [row for name in names if (row := self.get(name)) is not None]
 
     def adopted_seq(self) -> int:
         """Up to this leg_seq an earlier journal, now lost, may have run legs that this one does not know."""

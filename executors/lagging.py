@@ -5,13 +5,14 @@ Precedes: plans freeze what is read here, and requests are completed with it. Fo
 and change of levels, guard its moves. Runs in the executor's thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from executors.holdings import TIME_SPECIFIED
 from executors.legs import LegRow, made_by, order_tickets, position_tickets
 from executors.messages import AnySignal, OpenSignal
+from executors.orders import Outcome
 from executors.queueing import means
 from executors.terminals.base import Order, Position, Terminal, TradeRequest
 
@@ -48,6 +49,16 @@ class LaggingHoldings:
     def placed(self, row: LegRow) -> None:
         now = self._clock.monotonic_ms()
         self._placed = [*(item for item in self._placed if item[0] > now), (now + LAG_MS, row)]
+
+    def recall(self, rows: Iterable[LegRow]) -> None:
+        """After a restart: orders that were answered within the last moment."""
+        for row in rows:
+            if not isinstance(row.leg.signal, OpenSignal):
+                continue
+            if row.filled_lots:
+                self.filled(row)
+            elif any(item.outcome is Outcome.PLACED for item in row.requests):
+                self.placed(row)
 
     def changed(self, request: TradeRequest) -> None:
         """The broker has answered that a position or pending order has these levels now."""

@@ -372,6 +372,8 @@ class Resolution:
         }
         request.result_ms = self.execution.clock.now_ms()
         row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
+        if found.filled_lots and isinstance(row.leg.signal, OpenSignal):
+            self.execution.holdings.filled(row)  # its deals may be shown before its position is
         lost_plan = row.plan.get("foreign") and "tickets" not in row.plan
         if lost_plan and (row.filled_lots or not isinstance(row.leg.signal, OpenSignal)):
             row.wanted_lots = (

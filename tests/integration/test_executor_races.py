@@ -197,3 +197,25 @@ def test_a_stop_loss_follows_anothers_pending_order_into_the_position_of_a_netti
     before_call(rig, monkeypatch, 3, lambda: rig.broker.push("EURUSD", 1.0898, 1.0899))
     report = rig.settle(rig.signal("modify", order_ticket=ticket, stop_loss=AT))
     assert (report.state, [item.sl for item in rig.positions()]) == (S.DONE, [AT]), report.message
+
+
+@pytest.mark.parametrize("kind", ["lab", "net"])
+@pytest.mark.parametrize("how", ["answered", "looked up", "restarted", "placed"])
+def test_a_close_or_cancel_finds_what_the_terminal_does_not_show_yet(
+    rig_of: RigOf, kind: str, how: str
+) -> None:
+    rig = rig_of(kind)
+    rig.broker.fault("position_lag", login=rig.login, value=700)
+    if how == "looked up":
+        rig.broker.fault("lose_answer", login=rig.login, at=1)
+    entry = {"order_type": "limit", "price": 1.09} if how == "placed" else {}
+    opened = rig.signal("open", **entry)
+    rig.until(lambda report: report.state in (S.FILLED, S.PLACED), opened)
+    if how in ("restarted", "placed"):
+        rig.kill()
+        rig.start()
+    action = "cancel" if how == "placed" else "close"
+    report = rig.settle(rig.signal(action, opened_by=signal_of(opened)))
+    rig.broker.oracle.clear_faults()
+    assert report.state is (S.DONE if how == "placed" else S.FILLED), report.message
+    assert (rig.positions(), rig.orders()) == ((), ())
