@@ -4,11 +4,10 @@ They run on the same processors. What is no order (accounts, positions) waits wh
 other legs of a fan-out. Precedes: the executor puts its account's read off. Follows: every executor, at each order.
 """
 
-import mmap
-import os
 import struct
 from pathlib import Path
 
+from executors.shared_page import shared_page
 from tradedist.clock import monotonic_ms
 
 NAME = ".host"  # beside the terminals' directories; no terminal can be called so
@@ -18,14 +17,8 @@ LONGEST_MS = 60_000.0  # what claims to be older, or to come, was written before
 
 class HostPage:
     def __init__(self, path: Path) -> None:
-        """Raises OSError when there is no room: a page that cannot be written would kill whoever touches it."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, _FORMAT.size)
-            self._map = mmap.mmap(descriptor, _FORMAT.size)
-        finally:
-            os.close(descriptor)
+        """Raises OSError when there is no room."""
+        self._map = shared_page(path, _FORMAT.size)
 
     def begins(self) -> None:
         """An order, now. The last writer wins, which is the point of it."""

@@ -4,13 +4,12 @@ A call into MetaTrader holds the interpreter, so that nothing inside the process
 `watchdog` judges what is read here. Follows: the executor's thread writes at each turn and around each terminal call.
 """
 
-import mmap
-import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from executors.shared_page import shared_page
 from tradedist.clock import monotonic_ms
 
 # ms of the last move, ms allowed from then, ms of the phase's begin, pid, tid, phase, status, call
@@ -41,14 +40,8 @@ class Progress:
     """Written by one thread of the executor, read by the supervisor. The monotonic clock is the machine's."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when there is no room: a page that cannot be written would kill whoever touches it."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, _FORMAT.size)
-            self._map = mmap.mmap(descriptor, _FORMAT.size)
-        finally:
-            os.close(descriptor)
+        """Raises OSError when there is no room."""
+        self._map = shared_page(path, _FORMAT.size)
         self.pid = self.tid = 0
         self.status = "STARTING"
         self._phase = Phase.STARTING

@@ -20,6 +20,7 @@ from executors.fanout import Fanout
 from executors.messages import Leg
 from executors.orders import OrderState
 from executors.state import ExecutorStore
+from tests.integration.bodies import an_open
 from tests.integration.people import World
 from tests.integration.test_state import journaled
 from tests.stack import wait_until
@@ -65,18 +66,6 @@ def other_web_process() -> Iterator[Callable[..., Any]]:
         thread.join(30)
         loop.close()
         del sys.modules["elsewhere_dispatch"]
-
-
-def an_open(**changes: Any) -> dict[str, Any]:
-    body = {
-        "signal_id": str(uuid4()),
-        "action": "open",
-        "symbol": "EURUSD",
-        "side": "buy",
-        "lots": 0.1,
-        "targets": {"groups": ["desk"]},
-    }
-    return {**body, **changes}
 
 
 async def test_five_hundred_signals_at_once_are_all_accepted(

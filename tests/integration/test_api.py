@@ -17,6 +17,7 @@ from executors.api_auth import requests_of_users
 from executors.errors import Code
 from executors.messages import PositionState
 from executors.models import Member, Terminal
+from tests.integration.bodies import an_open
 from tests.integration.people import World
 from tests.valkey import Valkey
 from tradedist import keys
@@ -64,19 +65,6 @@ async def stage(transactional_db: None, state_redis: Any, ticks_redis: Any) -> A
     requests_of_users._held.clear()
     yield await sync_to_async(Stage)()
     await close_loop_clients()
-
-
-def an_open(**changes: Any) -> dict[str, Any]:
-    body = {
-        "signal_id": str(uuid4()),
-        "action": "open",
-        "symbol": "EURUSD",
-        "side": "buy",
-        "order_type": "market",
-        "lots": 0.1,
-        "targets": {"groups": ["desk"]},
-    }
-    return {**body, **changes}
 
 
 def error(response: Any, status: int, code: Code) -> str:

@@ -17,7 +17,8 @@ from executors import dispatch
 from executors.api import Switch, parsed
 from executors.api_auth import requests_of_users
 from executors.errors import Code, Refused
-from tests.integration.test_api import Stage, an_open, error
+from tests.integration.bodies import an_open
+from tests.integration.test_api import Stage, error
 from tradedist import keys
 from tradedist.redis import close_loop_clients
 

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from django.test import override_settings
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,12 +25,12 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from executors.legs import LegRow
 from executors.messages import Leg
 from executors.orders import SETTLED, TRANSITIONS, OrderState, Outcome, order_id
+from tests.property.searching import search
 from tests.simulated import (
     FILL,
     HALF,
@@ -472,15 +472,4 @@ def _holds(venue: Any, ticket: int) -> bool:
 
 
 def test_no_order_is_lost_or_doubled_whatever_happens() -> None:
-    run_state_machine_as_test(
-        OrderProtocol,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-            print_blob=True,
-            phases=PHASES,
-        ),
-    )
+    search(OrderProtocol, examples=EXAMPLES, steps=STEPS, phases=PHASES)

@@ -8,12 +8,12 @@ import os
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from executors.legs import RequestRow
 from executors.orders import OrderState, Outcome
+from tests.property.searching import search
 from tests.property.test_execution_model import FAULTS, PATHS, PHASES, STEPS, SYMBOLS, OrderProtocol
 from tests.simulated import Fault, make, make_open
 from tests.simulated_changes import end, trigger, working
@@ -215,15 +215,4 @@ class EveryAction(OrderProtocol):
 
 
 def test_every_action_holds_whatever_happens() -> None:
-    run_state_machine_as_test(
-        EveryAction,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-            print_blob=True,
-            phases=PHASES,
-        ),
-    )
+    search(EveryAction, examples=EXAMPLES, steps=STEPS, phases=PHASES)

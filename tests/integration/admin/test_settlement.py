@@ -20,7 +20,7 @@ from executors.models import AuditEntry
 from executors.orders import order_id
 from executors.settlement import Answer, read_settlement
 from executors.state import SignalStore
-from tests.integration.people import FAST_HASHERS, World
+from tests.integration.people import World
 from tests.integration.test_state import accept, first_leg, journaled, signal
 from tests.valkey import Valkey
 from tradedist import keys
@@ -30,19 +30,6 @@ from tradedist.redis import async_state
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NAME = order_id(str(UUID(int=1)), "london")
-
-
-@pytest.fixture
-def world(transactional_db: None, state_redis: Any, ticks_redis: Any, settings: Any) -> World:
-    settings.PASSWORD_HASHERS = FAST_HASHERS
-    return World()
-
-
-@pytest.fixture
-def ann(world: World) -> Client:
-    client = Client()
-    client.force_login(world.ann)
-    return client
 
 
 def placed(state: str = "UNKNOWN", silent_ms: int = 0) -> Any:

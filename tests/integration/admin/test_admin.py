@@ -14,7 +14,7 @@ from executors.credentials import unseal
 from executors.messages import OpenSignal, TerminalConfig
 from executors.models import ApiToken, AuditEntry, GlobalMode, Member, Terminal, TerminalGrant, TerminalGroup
 from executors.state import SignalStore
-from tests.integration.people import FAST_HASHERS, World
+from tests.integration.people import World
 from tests.valkey import Valkey
 from tradedist import keys
 from tradedist.clock import now_ms
@@ -45,19 +45,6 @@ NEW = {
     "orders_per_second": "10",
     "deviation_points": "20",
 }
-
-
-@pytest.fixture
-def world(transactional_db: None, state_redis: Any, ticks_redis: Any, settings: Any) -> World:
-    settings.PASSWORD_HASHERS = FAST_HASHERS
-    return World()
-
-
-@pytest.fixture
-def ann(world: World) -> Client:
-    client = Client()
-    client.force_login(world.ann)
-    return client
 
 
 def faults(response: Any) -> dict[str, list[str]]:
