@@ -221,6 +221,13 @@ def test_r93_netting(desk: Desk) -> None:
     assert desk.send(action=10, position=first, position_by=reverse).retcode == 10036
 
 
+def test_r99_stop_levels_by_symbol_where_there_is_no_such_symbol_or_no_position(desk: Desk) -> None:
+    for personality, without_position in (("net", 10036), ("lab", 10013)):
+        desk.open(personality)
+        assert desk.send(action=6, symbol="NOPE", sl=1.0).retcode == 10013
+        assert desk.send(action=6, symbol="EURUSD", sl=1.0).retcode == without_position
+
+
 def test_r94_first_in_first_out_and_no_opposite_positions(desk: Desk) -> None:
     desk.open("usa")
     desk.broker.fault("slippage", value=0)

@@ -3,7 +3,8 @@
 import pytest
 
 from executors.terminals import paper as mt5
-from tests.contract.desk import BASE, DONE, FAR, Desk
+from executors.terminals.paper.fields import FIELDS
+from tests.contract.desk import BASE, DONE, FAR, PEND, Desk
 
 
 def test_r100_margin_in_the_documented_examples(desk: Desk) -> None:
@@ -185,3 +186,12 @@ def test_r114_nor_what_comes_to_no_number(desk: Desk) -> None:
     assert mt5.last_error() == (-2, "Terminal: Invalid params")
     assert mt5.order_calc_profit(0, "EURUSD", 1e308, 1.0, 1e10) is None
     assert mt5.last_error() == (-2, "Terminal: Invalid params")
+
+
+def test_r115_an_account_with_nothing_open_any_more_tells_floats(desk: Desk) -> None:
+    ticket = desk.deal(0).order
+    assert desk.deal(1, position=ticket).retcode == 10009
+    told = {"AccountInfo": mt5.account_info(), "OrderCheckResult": mt5.order_check(PEND)}
+    for structure, row in told.items():
+        for name, kind in FIELDS[structure]:
+            assert kind != "f" or type(getattr(row, name)) is float, name

@@ -64,6 +64,8 @@ def resolve(book: Book, request: Request) -> tuple[int, Case | None]:
             return mt5.TRADE_RETCODE_INVALID, None
         symbol = position.symbol
     elif action == mt5.TRADE_ACTION_SLTP:
+        if symbol not in book.house.desks:
+            return book.house.personality.unknown_symbol, None
         if not book.account.hedging:
             position = next(iter(book.by_symbol.get(symbol, {}).values()), None)
         if position is None:

@@ -78,7 +78,7 @@ class Book:
         return since is not None and now_ms - since >= self.house.personality.first_tick_ms
 
     def money(self, amount: float) -> float:
-        return round(amount, self.account.digits)
+        return float(round(amount, self.account.digits))  # the sum of nothing is no float
 
 
 class State:
