@@ -352,7 +352,7 @@ class Execution:
             self.holdings.filled(row)
         if step.pending and made.outcome is Outcome.PLACED:
             self.holdings.placed(row)
-        if made.outcome is Outcome.DONE and request.action in (SLTP, MODIFY):
+        if made.outcome in (Outcome.DONE, Outcome.UNKNOWN) and request.action in (SLTP, MODIFY):
             self.holdings.changed(request)
 
     # --- ends ---

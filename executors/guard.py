@@ -239,8 +239,9 @@ class Guard:
         request = TradeRequest(action=SLTP, symbol=position.symbol, position=key[1], sl=level, tp=position.tp)
         reply = sending.send(self._terminal, request)
         verdict = retcodes.judge(request, reply)
-        if verdict.outcome is Outcome.DONE:
+        if verdict.outcome in (Outcome.DONE, Outcome.UNKNOWN):
             self._holdings.changed(request)
+        if verdict.outcome is Outcome.DONE:
             self._held[key[1]] = replace(position, sl=level)
             self._paused.pop(key[1], None)
             self._done(key, self._held[key[1]])

@@ -208,11 +208,12 @@ class Journal:
         return [(json.loads(request), json.loads(result)) for request, result in rows]
 
     def answered_since(self, since_ms: int) -> list[LegRow]:
-        """Orders with a request of the newest ones that was answered since then, by this machine's clock."""
+        """Orders with a request of the newest ones that was sent or answered since then, by this machine's clock."""
         rows = self._db.execute(
-            "SELECT order_id, result_ms FROM requests ORDER BY rowid DESC LIMIT ?", (NEWEST_REQUESTS,)
+            "SELECT order_id, coalesce(result_ms, intent_ms) FROM requests ORDER BY rowid DESC LIMIT ?",
+            (NEWEST_REQUESTS,),
         ).fetchall()
-        names = dict.fromkeys(name for name, at in reversed(rows) if at is not None and at >= since_ms)
+        names = dict.fromkeys(name for name, at in reversed(rows) if at >= since_ms)
         return [row for name in names if (row := self.get(name)) is not None]
 
     def adopted_seq(self) -> int:

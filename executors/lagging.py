@@ -7,7 +7,7 @@ and change of levels, guard its moves. Runs in the executor's thread.
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from executors.holdings import TIME_SPECIFIED
 from executors.legs import LegRow, made_by, order_tickets, position_tickets
@@ -18,6 +18,8 @@ from executors.terminals.base import Order, Position, Terminal, TradeRequest
 
 LAG_MS = 1_000  # a fill may be missing from the terminal's positions for so long
 POLL_S = 0.02
+SLTP, MODIFY = 6, 7  # TRADE_ACTION_*
+MAY_BE = frozenset({Outcome.DONE, Outcome.PENDING, Outcome.UNKNOWN})
 
 Expected = list[tuple[float, LegRow]]  # an open, and until when (monotonic ms) its position is waited for
 Levels = tuple[Decimal | int, ...]
@@ -51,17 +53,20 @@ class LaggingHoldings:
         self._placed = [*(item for item in self._placed if item[0] > now), (now + LAG_MS, row)]
 
     def recall(self, rows: Iterable[LegRow]) -> None:
-        """After a restart: orders that were answered within the last moment."""
+        """After a restart: orders that were sent or answered within the last moment."""
         for row in rows:
             if not isinstance(row.leg.signal, OpenSignal):
-                continue
-            if row.filled_lots:
+                for item in row.requests:
+                    if item.outcome in MAY_BE and item.request.get("action") in (SLTP, MODIFY):
+                        self.changed(_request(item.request))
+            elif row.filled_lots:
                 self.filled(row)
             elif any(item.outcome is Outcome.PLACED for item in row.requests):
                 self.placed(row)
 
     def changed(self, request: TradeRequest) -> None:
-        """The broker has answered that a position or pending order has these levels now."""
+        """The broker has answered that a position or pending order has these levels now, or its answer was lost: a
+        request that repeats what is shown until then would take them back."""
         now = self._clock.monotonic_ms()
         self._changed = {ticket: item for ticket, item in self._changed.items() if item[0] > now}
         self._changed[request.order or request.position] = (now + LAG_MS, _levels(request))
@@ -142,6 +147,14 @@ def _tickets(signal: AnySignal) -> set[int]:
 
 def _shown(row: LegRow, held: tuple[Position, ...]) -> bool:
     return any(made_by(row, position) for position in held)
+
+
+def _request(kept: dict[str, Any]) -> TradeRequest:
+    """As the journal has it."""
+    prices: dict[str, Any] = {
+        name: Decimal(kept[name]) for name in ("volume", "price", "stoplimit", "sl", "tp") if name in kept
+    }
+    return TradeRequest(**kept | prices)
 
 
 def _levels(item: TradeRequest | Position | Order) -> Levels:

@@ -6,7 +6,6 @@ from executors.orders import OPEN_OUTCOMES
 from executors.terminals.base import SendReply, TradeRequest
 from tests.simulated_store import Machine
 
-MOST_LAG_MS = 300  # of levels in the terminal's lists
 SLTP = 6
 
 
@@ -22,11 +21,9 @@ class LevelsWatch:
         """Of changes that are executed at once, on lists that show what was answered before."""
         assert not self.touched
         changes = self.machine.venue.changes
-        for number, done in enumerate(changes[self._seen :], self._seen):
+        for done in changes[self._seen :]:
             named = self._named(done.magic)
-            earlier = next((item for item in changes[:number][::-1] if item.ticket == done.ticket), None)
-            hidden = earlier is not None and not earlier.answered and done.at - earlier.at <= MOST_LAG_MS
-            if named is None or done.late or hidden:
+            if named is None or done.late:
                 continue
             for name in done.before.keys() - named:
                 assert done.after[name] == done.before[name], f"{name} of {done} was not named"

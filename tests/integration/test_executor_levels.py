@@ -1,7 +1,9 @@
 """Stop losses and take profits that several hands change at once, against the real paper broker: what a modify does not name
 stays as it is at the broker, and what it names is told truly."""
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -178,3 +180,58 @@ def test_the_executors_own_list_may_lag_behind_its_answers(
     while levels(rig)[ticket][0] != Decimal("1.108") and now_ms() < limit:
         rig.turn()
     assert levels(rig)[ticket] == (Decimal("1.108"), Decimal("1.2"))
+
+
+def lagging(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, lag_s: float = 0.3
+) -> Callable[[], tuple[Position, ...]]:
+    """The terminal's list shows levels only after a while, as they were before until then. Returns the true list."""
+    true = rig.terminal.positions
+    had: dict[int, list[tuple[float, Decimal, Decimal]]] = {}
+
+    def shown() -> tuple[Position, ...]:
+        now, found = time.monotonic(), []
+        for item in true():
+            past = had.setdefault(item.ticket, [])
+            if not past or past[-1][1:] != (item.sl, item.tp):
+                past.append((now, item.sl, item.tp))
+            _, sl, tp = next((old for old in past[::-1] if old[0] <= now - lag_s), past[0])
+            found.append(replace(item, sl=sl, tp=tp))
+        return tuple(found)
+
+    monkeypatch.setattr(rig.terminal, "positions", shown)
+    shown()
+    return true
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_stop_loss_whose_answer_was_lost_is_not_taken_back_by_a_take_profit(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch, *, restarts: bool
+) -> None:
+    rig = rig_of("lab")
+    which = {"opened_by": signal_of(name := rig.signal("open"))}
+    rig.settle(name)
+    true = lagging(rig, monkeypatch)
+    rig.broker.fault("lose_answer", login=rig.login, at=1)
+    lost = rig.signal("modify", **which, stop_loss=1.05)
+    unanswered(rig, lost)
+    if restarts:
+        rig.kill()
+        rig.start()
+    assert rig.settle(rig.signal("modify", **which, take_profit=1.2)).state is S.DONE
+    assert rig.settle(lost).state is S.DONE
+    assert [(item.sl, item.tp) for item in true()] == [(Decimal("1.05"), Decimal("1.2"))]
+
+
+def test_a_trailing_stop_whose_answer_was_lost_is_not_taken_back_by_a_take_profit(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = rig_of("lab")
+    ticket = trailing(rig)
+    true = lagging(rig, monkeypatch)
+    rig.broker.fault("lose_answer", login=rig.login, at=1)
+    rig.broker.push("EURUSD", 1.1100, 1.1101)
+    rig.turn()
+    rig.broker.push("EURUSD", 1.1090, 1.1091)
+    assert rig.settle(rig.signal("modify", position_ticket=ticket, take_profit=1.2)).state is S.DONE
+    assert [(item.sl, item.tp) for item in true()] == [(Decimal("1.108"), Decimal("1.2"))]
