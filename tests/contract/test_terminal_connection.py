@@ -69,6 +69,7 @@ def test_m32_buy_sell_and_close_work_as_the_packages_own() -> None:
     result = mt5.Buy("GBPUSD", 0.1)
     assert result.retcode == 10009
     assert mt5.Sell("GBPUSD", 0.1, 1.0).retcode == 10009
+    assert mt5.Close("GBPUSD", ticket=0) is False  # no such position; it does not mean all of them
     assert mt5.Close("GBPUSD", ticket=result.order) is True
     assert mt5.Close("GBPUSD") is True
     with pytest.raises(AttributeError):

@@ -38,7 +38,7 @@ def test_m01_exports_what_the_package_exports_and_no_more() -> None:
     assert mt5.__version__ == "5.0.6231"
     assert mt5.__author__ == "MetaQuotes Ltd."
     assert set(FIELDS) <= set(dir(mt5))
-    assert {"Buy", "Sell", "Close"} <= set(dir(mt5))
+    assert {"Buy", "Sell", "Close", "_RawOrder"} <= set(dir(mt5))
     functions = [
         name for name in dir(mt5) if type(getattr(mt5, name)).__name__ == "builtin_function_or_method"
     ]

@@ -13,14 +13,20 @@ TRIES = 10
 AGAIN = (mt5.TRADE_RETCODE_REQUOTE, mt5.TRADE_RETCODE_PRICE_OFF)
 
 
-def _send(
-    symbol: str, kind: int, volume: float, price: float, comment: str | None, ticket: int | None
+def _RawOrder(
+    order_type: int,
+    symbol: str,
+    volume: float,
+    price: float,
+    comment: str | None = None,
+    ticket: int | None = None,
 ) -> Any:
+    """One market order; the package has it under this name, though not for programs."""
     request: dict[str, Any] = {
         "action": mt5.TRADE_ACTION_DEAL,
         "symbol": symbol,
         "volume": volume,
-        "type": kind,
+        "type": order_type,
         "price": price,
         "deviation": DEVIATION,
     }
@@ -36,7 +42,7 @@ def _at_market(symbol: str, kind: int, volume: float, comment: str | None, ticke
     for _ in range(TRIES):
         tick = FUNCTIONS["symbol_info_tick"](symbol)
         price = tick.ask if kind == mt5.ORDER_TYPE_BUY else tick.bid
-        result = _send(symbol, kind, volume, price, comment, ticket)
+        result = _RawOrder(kind, symbol, volume, price, comment, ticket)
         if result is None or result.retcode not in AGAIN:
             break
     return result
@@ -52,7 +58,7 @@ def Buy(
 ) -> Any:
     """A market buy; with a price one try, without up to ten at the newest one."""
     if price is not None:
-        return _send(symbol, mt5.ORDER_TYPE_BUY, volume, price, comment, ticket)
+        return _RawOrder(mt5.ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
     return _at_market(symbol, mt5.ORDER_TYPE_BUY, volume, comment, ticket)
 
 
@@ -66,14 +72,16 @@ def Sell(
 ) -> Any:
     """A market sell, as `Buy`."""
     if price is not None:
-        return _send(symbol, mt5.ORDER_TYPE_SELL, volume, price, comment, ticket)
+        return _RawOrder(mt5.ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
     return _at_market(symbol, mt5.ORDER_TYPE_SELL, volume, comment, ticket)
 
 
 def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None) -> bool | str | None:
     """True when all positions of the symbol (or the ticket's) are closed, "Partially", False for none, None on failure."""
     positions = (
-        FUNCTIONS["positions_get"](ticket=ticket) if ticket else FUNCTIONS["positions_get"](symbol=symbol)
+        FUNCTIONS["positions_get"](symbol=symbol)
+        if ticket is None
+        else FUNCTIONS["positions_get"](ticket=ticket)
     )
     if positions is None:
         return None
