@@ -3,6 +3,7 @@
 Precedes: execution sends what is admitted. Follows: a leg whose turn has come. Asks the terminal, changes nothing.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from executors.errors import Code
@@ -11,7 +12,6 @@ from executors.messages import OpenSignal, TerminalConfig
 from executors.sizing import Denial, RateBucket, check_trade_mode, size
 from executors.specs import Specs
 from executors.symbols import to_broker
-from executors.terminals.base import Terminal
 from executors.wishes import expiration
 
 ORDER_MODE_BITS = {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8}  # of SymbolSpec.order_mode
@@ -20,14 +20,15 @@ ORDER_MODE_BITS = {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8}  # of Sy
 def admit_open(
     signal: OpenSignal,
     *,
-    terminal: Terminal,
     specs: Specs,
     config: TerminalConfig,
     bucket: RateBucket,
     now_ms: float,
     utc_ms: int,
+    held: Callable[[bool], int],
 ) -> Decimal | Denial:
-    """The lots for this terminal, or why not. `now_ms` is monotonic, `utc_ms` by Redis. Raises TerminalError."""
+    """The lots for this terminal, or why not. `now_ms` is monotonic, `utc_ms` by Redis. `held`: how many positions there
+    are, if wished with the pending orders. Raises TerminalError."""
     if config.symbols and signal.symbol not in config.symbols:
         return Denial(
             Code.SYMBOL_NOT_ALLOWED,
@@ -52,13 +53,11 @@ def admit_open(
         return kept
     limits = config.limits
     if limits.max_positions:
-        held = len(terminal.positions())
-        if signal.pending:  # each that waits may become one more
-            held += len(terminal.orders())
-        if held >= limits.max_positions:
+        found = held(signal.pending)  # each that waits may become one more
+        if found >= limits.max_positions:
             return Denial(
                 Code.TOO_MANY_POSITIONS,
-                f"{held} positions{' and pending orders' if signal.pending else ''} are open; the terminal's limit is"
+                f"{found} positions{' and pending orders' if signal.pending else ''} are open; the terminal's limit is"
                 f" {limits.max_positions}. Close some or raise it.",
             )
     lots = size(signal.lots, config.sizing, limits, spec)

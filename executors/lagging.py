@@ -105,6 +105,20 @@ class LaggingHoldings:
             and (means(signal, row.leg.signal) or _tickets(signal) & position_tickets(row))
         ]
 
+    def unseen_fills(self, positions: tuple[Position, ...]) -> list[str]:
+        """Symbols of the fills of a moment ago whose positions are not among these."""
+        now = self._clock.monotonic_ms()
+        rows = [row for until, row in self._fills if until > now and not _shown(row, positions)]
+        return [row.leg.signal.symbol for row in rows if isinstance(row.leg.signal, OpenSignal)]
+
+    def unseen_orders(self, orders: tuple[Order, ...]) -> int:
+        """Pending orders that were placed a moment ago and are not among these, nor filled since."""
+        now, tickets = self._clock.monotonic_ms(), {item.ticket for item in orders}
+        return sum(
+            until > now and not row.filled_lots and not order_tickets(row) & tickets
+            for until, row in self._placed
+        )
+
     def soon(self, rows: list[LegRow]) -> Expected:
         """Opens whose positions should be there within the lag from now on."""
         return [(self._clock.monotonic_ms() + LAG_MS, row) for row in rows]

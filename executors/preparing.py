@@ -125,12 +125,12 @@ class Preparation:
         now, utc = execution.clock.monotonic_ms(), execution.clock.redis_ms()
         lots = admit_open(
             signal,
-            terminal=execution.terminal,
             specs=execution.specs,
             config=execution.config,
             bucket=self._bucket,
             now_ms=now,
             utc_ms=utc,
+            held=self._held,
         )
         if isinstance(lots, Denial):
             return lots
@@ -142,6 +142,20 @@ class Preparation:
             row.plan = {"expiration": list(kept)}
         row.wanted_lots = lots
         return None
+
+    def _held(self, with_orders: bool) -> int:
+        """Positions, and if wished pending orders, those among them that the terminal does not show yet. Raises
+        TerminalError."""
+        execution, orders = self._execution, 0
+        if with_orders:  # first: what is filled in between counts rather twice than not at all
+            active = execution.terminal.orders()
+            orders = len(active) + execution.holdings.unseen_orders(active)
+        positions = execution.terminal.positions()
+        unseen = execution.holdings.unseen_fills(positions)
+        if not unseen or self.is_hedging():
+            return orders + len(positions) + len(unseen)
+        symbols = {to_broker(execution.config, symbol) for symbol in unseen}
+        return orders + len({item.symbol for item in positions} | symbols)
 
     def _orders(self, signal: Other) -> tuple[Order, ...]:
         """The active orders, where the signal may mean pending ones. One of ours that has gone needs a look."""

@@ -15,6 +15,7 @@ from tests.rig import Rig
 
 S = OrderState
 AT = Decimal("1.05")
+AT_90 = {"order_type": "limit", "price": 1.09}
 CALLS = ("orders", "positions", "send")
 BY = ["opened_by", "symbol", "order_ticket"]
 
@@ -208,7 +209,7 @@ def test_a_close_or_cancel_finds_what_the_terminal_does_not_show_yet(
     rig.broker.fault("position_lag", login=rig.login, value=700)
     if how == "looked up":
         rig.broker.fault("lose_answer", login=rig.login, at=1)
-    entry = {"order_type": "limit", "price": 1.09} if how == "placed" else {}
+    entry = AT_90 if how == "placed" else {}
     opened = rig.signal("open", **entry)
     rig.until(lambda report: report.state in (S.FILLED, S.PLACED), opened)
     if how in ("restarted", "placed"):
@@ -219,3 +220,22 @@ def test_a_close_or_cancel_finds_what_the_terminal_does_not_show_yet(
     rig.broker.oracle.clear_faults()
     assert report.state is (S.DONE if how == "placed" else S.FILLED), report.message
     assert (rig.positions(), rig.orders()) == ((), ())
+
+
+@pytest.mark.parametrize(("kind", "entry", "most"), [("lab", {}, 1), ("net", {}, 2), ("lab", AT_90, 1)])
+def test_the_limit_of_positions_holds_for_what_the_terminal_does_not_show_yet(
+    rig_of: RigOf, kind: str, entry: dict[str, Any], most: int
+) -> None:
+    """A netting account has one position of a symbol."""
+    rig = rig_of(kind)
+    limits = rig.config.limits.model_copy(update={"max_positions": most})
+    rig.execution.config = rig.config.model_copy(update={"limits": limits})
+    rig.broker.fault("position_lag", login=rig.login, value=700)
+    first = rig.signal("open", **entry)
+    rig.until(lambda report: report.state in (S.FILLED, S.PLACED), first)
+    report = rig.settle(rig.signal("open", **entry))
+    assert (report.state, report.code) == (
+        (S.DENIED, Code.TOO_MANY_POSITIONS) if kind == "lab" else (S.FILLED, "")
+    )
+    rig.broker.oracle.clear_faults()
+    assert len(rig.positions()) + len(rig.orders()) == 1
