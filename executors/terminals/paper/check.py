@@ -80,7 +80,8 @@ def _links(records: Records) -> list[str]:
         filled[order.ticket] += exact(deal.volume)
         if (order.login, order.symbol) != (deal.login, deal.symbol):
             found.append(f"deal {deal.ticket} and its order {order.ticket} differ in account or symbol")
-        found += _deal_links(deal, order, hedging=records.accounts[deal.login].hedging)
+        if (account := records.accounts.get(deal.login)) is not None:  # the replay says it else
+            found += _deal_links(deal, order, hedging=account.hedging)
     for order in records.orders.values():
         found += _order_links(order, filled[order.ticket])
     return found

@@ -76,6 +76,10 @@ def ended_without_time(records: Records) -> None:
     records.orders[10].done_ms = 0
 
 
+def no_account(records: Records) -> None:
+    records.deals[102].login = records.orders[11].login = 9
+
+
 def other_symbol(records: Records) -> None:
     records.orders[10].symbol = "GBPUSD"
 
@@ -91,6 +95,7 @@ def other_symbol(records: Records) -> None:
         (twice_held, "holds position 10 2 times"),
         (unfilled, "is filled, yet"),
         (ended_without_time, "does not fit its end time"),
+        (no_account, "is of account 9, which does not exist"),
         (other_symbol, "differ in account or symbol"),
     ],
 )
