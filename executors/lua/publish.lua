@@ -78,5 +78,7 @@ for i = 0, (#KEYS - 6) / 2 - 1 do
     fresh = fresh + 1
   end
 end
+-- a call that was overtaken by a later one takes nothing back; one without reports says where the journal stands
+if #KEYS > 6 and reached > tonumber(position) then position = held[2] end
 redis.call('HSET', KEYS[2], 'journal_id', ARGV[1], 'epoch', ARGV[2], 'position', position)
 return fresh

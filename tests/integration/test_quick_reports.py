@@ -278,3 +278,14 @@ def test_looking_while_the_link_publishes_does_not_keep_the_thread_turning(rig: 
     threads.submit(rig.link._publishing.release).result()
     threads.shutdown()
     until(lambda: published(rig) == 2)
+
+
+def test_reports_that_the_link_has_overtaken_take_nothing_back(rig: Rig) -> None:
+    first = filled(rig, 1)
+    early = rig.journal.take_written()
+    names = [first, filled(rig, 2)]
+    rig.turn()
+    assert rig.client.hget(keys.instance("sim-1"), "position") == "4"
+    rig.link._store.publish(rig.journal.journal_id, 1, early, after=0)  # as from a line that was hung up
+    assert rig.client.hget(keys.instance("sim-1"), "position") == "4"
+    assert stream(rig) == [(name, seq) for name in names for seq in (1, 2)]
