@@ -34,6 +34,12 @@ def test_calls_print_json_and_failures_their_sentence(
     assert json.loads(capsys.readouterr().out) == 1
     assert operate.main([*url, "fault", "kind=meteor"]) == 1
     assert "there is no fault 'meteor'" in capsys.readouterr().err
+    assert operate.main([*url, "fault", "reject"]) == 1
+    assert "name=value" in capsys.readouterr().err
+    assert operate.main([*url, "script"]) == 1
+    assert "name one script" in capsys.readouterr().err
+    assert operate.main([*url, "script", "/nowhere.toml"]) == 1
+    assert "cannot be read" in capsys.readouterr().err
     assert operate.main([*url, "deposit", "8", "5"]) == 1
     assert "there is no account 8" in capsys.readouterr().err
     assert operate.main(["--url", "tcp://127.0.0.1:1", "health"]) == 1
@@ -59,6 +65,7 @@ def test_a_script_plays_in_order_and_in_time(paper_broker: PaperBroker, tmp_path
         ("[[step]]\nafter_s = 1", "step 1 needs either"),
         ('[[step]]\ncall = "health"\nfault = "reject"', "step 1 needs either"),
         ('[[step]]\ncall = "health"\nat = 1', "unknown key at"),
+        ("[[step]", "is not TOML"),
     ],
 )
 def test_scripts_that_cannot_be_played(paper_broker: PaperBroker, script: str, says: str) -> None:

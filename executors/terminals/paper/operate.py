@@ -36,7 +36,11 @@ def value_of(text: str) -> Any:
 def play(operator: Operator, script: str, wait: Callable[[float], None] = time.sleep) -> list[Any]:
     """`[[step]]` tables: `after_s` since the step before, and either `fault` with its settings or `call` with `args`."""
     answers = []
-    for number, step in enumerate(tomllib.loads(script).get("step", []), 1):
+    try:
+        steps = tomllib.loads(script).get("step", [])
+    except tomllib.TOMLDecodeError as error:
+        raise ScriptError(f"the script is not TOML: {error}") from None
+    for number, step in enumerate(steps, 1):
         step = dict(step)
         pause = float(step.pop("after_s", 0))
         fault, call = step.pop("fault", None), step.pop("call", None)
@@ -53,6 +57,26 @@ def play(operator: Operator, script: str, wait: Callable[[float], None] = time.s
     return answers
 
 
+def _script(arguments: list[str]) -> str:
+    if len(arguments) != 1:
+        raise ScriptError("name one script: operate script faults.toml")
+    try:
+        return Path(arguments[0]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScriptError(f"{arguments[0]} cannot be read: {error}") from None
+
+
+def _settings(arguments: list[str]) -> dict[str, Any]:
+    """`kind=lose_answer at=3`"""
+    spec = {}
+    for item in arguments:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise ScriptError(f"write settings as name=value, such as kind=lose_answer, not {item}")
+        spec[name] = value_of(text)
+    return spec
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="operate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -64,13 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Operator(options.url) as operator:
             if options.call == "script":
-                answer: Any = play(operator, Path(options.arguments[0]).read_text())
+                answer: Any = play(operator, _script(options.arguments))
             elif options.call == "fault":
-                spec = dict(item.split("=", 1) for item in options.arguments)
-                answer = operator.call("fault_add", {name: value_of(text) for name, text in spec.items()})
+                answer = operator.call("fault_add", _settings(options.arguments))
             else:
                 answer = operator.call(options.call, *map(value_of, options.arguments))
-    except LinkError as error:
+    except (LinkError, ScriptError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
