@@ -28,7 +28,7 @@ def main(kills: int) -> None:
             began = time.perf_counter()
             desk.settle(*desk.open(name), limit_s=30)
             idle.append((time.perf_counter() - began) * 1000)
-            pid = desk.pid(name)
+            pid = desk.running(name)
             began, wall = time.perf_counter(), time.time() * 1000
             os.kill(pid, signal.SIGKILL)
             (order,) = desk.open(name)

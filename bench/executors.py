@@ -38,7 +38,7 @@ def measure(count: int, kills: int, sync: str, **settings: str) -> None:
         up = time.perf_counter()
         print(f"{sync}: supervisor loaded in {warm - began:.1f} s, all {count} READY {up - warm:.1f} s later")
         time.sleep(5)
-        pids = [desk.pid(name) for name in names]
+        pids = [desk.running(name) for name in names]
         executors, supervisor = idle_cores(running, pids)
         sizes = [pss_mb(pid) for pid in pids]
         print(
@@ -53,7 +53,7 @@ def measure(count: int, kills: int, sync: str, **settings: str) -> None:
             time.sleep(QUIET_S)
             name = names[number % count]
             began = time.perf_counter()
-            os.kill(desk.pid(name), signal.SIGKILL)
+            os.kill(desk.running(name), signal.SIGKILL)
             desk.settle(*desk.open(name), limit_s=60)
             samples.append((time.perf_counter() - began) * 1000)
         print(line(f"one of {count} killed → its next order is filled", samples))

@@ -193,7 +193,14 @@ class Desk:
         return found
 
     def pid(self, terminal_id: str) -> int:
+        """0: there is none."""
         return int(self.instance(terminal_id).get("pid") or 0)
+
+    def running(self, terminal_id: str) -> int:
+        """The pid of one that must be there: kill(2) and prlimit(2) take 0 for the caller's own processes."""
+        pid = self.pid(terminal_id)
+        assert pid > 0, f"{terminal_id} has no executor just now: {self.instance(terminal_id)}"
+        return pid
 
     def ready(self, *terminal_ids: str) -> bool:
         return all(self.instance(name).get("state") == "READY" for name in terminal_ids)

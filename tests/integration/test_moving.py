@@ -102,7 +102,7 @@ def test_nothing_moves_while_the_old_executor_is_not_proven_dead(two_hosts: tupl
         moved(desk, "--to-host", "old")
     with pytest.raises(CommandError, match="The supervisor of host old is alive"):
         moved(desk, "--to-host", "new", "--old-host-is-dead")
-    pid = desk.pid(NAME)
+    pid = desk.running(NAME)
     old.kill()  # its executor lives on: nobody can speak for it
     wait_for(lambda: time.time() * 1000 - int(desk.client.hget(keys.HEARTBEATS, "terminals:old")) > 5_500)
     with pytest.raises(CommandError, match="No supervisor of host old answered"):

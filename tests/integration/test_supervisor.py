@@ -89,7 +89,7 @@ def test_an_order_is_executed_and_the_instance_is_shown_whole(site: Site) -> Non
 
 
 def test_a_stopped_executor_is_shown_within_moments_and_replaced(site: Site) -> None:
-    pid = site.desk.pid(ONE)
+    pid = site.desk.running(ONE)
     began = time.monotonic()
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: site.desk.instance(ONE)["state"] == "STUCK", 10, 0.01)
@@ -110,7 +110,7 @@ def test_a_stopped_executor_is_shown_within_moments_and_replaced(site: Site) -> 
 
 
 def test_a_call_that_hangs_is_named_and_ends_with_its_own_limit(site: Site) -> None:
-    pid = site.desk.pid(TWO)
+    pid = site.desk.running(TWO)
     site.desk.broker.fault("hang_after", value=60, login=LOGINS[1], times=1)
     (made,) = site.desk.open(TWO)
     wait_for(lambda: site.desk.instance(TWO)["state"] == "STUCK", 10)
@@ -124,7 +124,7 @@ def test_a_call_that_hangs_is_named_and_ends_with_its_own_limit(site: Site) -> N
 
 def test_a_busy_executor_is_left_alone(site: Site) -> None:
     """Starved of the processor, not frozen: idle priority beside processes that take all there is."""
-    pid = site.desk.pid(ONE)
+    pid = site.desk.running(ONE)
     os.setpriority(os.PRIO_PROCESS, pid, 19)
     made = [name for _ in range(30) for name in site.desk.open(ONE, TWO)]
     site.desk.settle(*made)
@@ -137,8 +137,9 @@ def test_three_failed_starts_stop_a_terminal_until_an_operator_acts(site: Site) 
     desk.change(TWO, sealed_password="1.bm90IHNlYWxlZA==")
     wait_for(lambda: desk.instance(TWO)["config_version"] == str(desk.configs[TWO].version))
     time.sleep(0.5)  # the supervisor has read it as well
-    with contextlib.suppress(ProcessLookupError):  # another password ends it by itself, sooner or later
-        os.kill(desk.pid(TWO), signal.SIGKILL)
+    if pid := desk.pid(TWO):  # another password ends it by itself, sooner or later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     wait_for(lambda: "EXECUTOR_FAILED" in desk.alerts(TWO))
     row = desk.instance(TWO)
     assert row["state"] == "FAILED"
@@ -173,7 +174,7 @@ def has_room(site: Site) -> bool:
 def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(site: Site) -> None:
     desk = site.desk
     deals = len(desk.broker.oracle.deals(LOGINS[1]))
-    processes = (site.host.pid, desk.pid(TWO))
+    processes = (site.host.pid, desk.running(TWO))
     for pid in processes:  # the successors inherit the limit
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     (made,) = desk.open(TWO)
@@ -195,7 +196,7 @@ def test_an_order_that_cannot_be_written_down_is_not_sent_until_there_is_room(si
 
 
 def test_an_executor_that_is_killed_is_back_and_its_supervisor_is_replaced_meanwhile(site: Site) -> None:
-    pids = {name: site.desk.pid(name) for name in (ONE, TWO)}
+    pids = {name: site.desk.running(name) for name in (ONE, TWO)}
     site.host.kill()
     made = site.desk.open(ONE, TWO)
     site.desk.settle(*made)  # without a supervisor
@@ -231,7 +232,7 @@ def test_a_program_that_loads_is_taken_over_without_a_lost_order(site: Site) -> 
     """A rolling restart under a stream of orders."""
     desk = site.desk
     supervisor = site.host.pid
-    pids = {name: desk.pid(name) for name in (ONE, TWO)}
+    pids = {name: desk.running(name) for name in (ONE, TWO)}
     before = len(desk.sent)
     with subprocess.Popen(
         [sys.executable, "manage.py", "restart_terminals"],
