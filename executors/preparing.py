@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from executors.execution import Execution
 
 NOTHING_MEANT = "There is no position or pending order that it means. Look at what the terminal holds."
-NOTHING_LEFT = "Nothing of what that open made is left."
+NOTHING_LEFT = "Nothing of what it means is left."
 
 
 class Preparation:
@@ -264,20 +264,24 @@ class Preparation:
 
     def still_left(self, row: LegRow, step: Step) -> Decimal | Denial:
         """Before a further request of a close: lots that the step may still ask for. Others may have closed some since
-        the plan was frozen. Raises TerminalUnavailable."""
+        the plan was frozen, and a netting account turns over what is closed beyond. Raises TerminalUnavailable."""
         signal = row.leg.signal
-        if not isinstance(signal, CloseSignal) or signal.opened_by is None or self.is_hedging():
+        if not isinstance(signal, CloseSignal) or self.is_hedging():
             return step.lots
-        opened = self._opened(signal)
         held = next(
             (item for item in self._execution.terminal.positions() if item.ticket == step.position), None
         )
-        if held is None or opened is None:
+        if held is None:
             return step.lots  # the broker says that it is gone
+        if held.type == step.type:
+            return Denial(Code.NO_TARGET, NOTHING_LEFT)
+        most, opened = min(step.lots, held.volume), self._opened(signal)
+        if opened is None:
+            return most
         left = self._remainders.of(opened, held)
         if isinstance(left, Denial):
             return left
-        return min(step.lots, left.lots) or Denial(Code.NO_TARGET, NOTHING_LEFT)
+        return min(most, left.lots) or Denial(Code.NO_TARGET, NOTHING_LEFT)
 
     def _protect(
         self,

@@ -218,3 +218,28 @@ def test_a_trailing_stop_ends_with_the_trade_that_asked_for_it(rig_of: RigOf, di
     (turned,) = rig.positions()
     assert turned.sl == (Decimal("1.0991") if distance else 0)
     assert rig.execution.guard.of(position.ticket) is None
+
+
+@pytest.mark.parametrize("by", ["symbol", "opened_by", "position_ticket"])
+def test_a_close_that_is_tried_again_turns_nothing_over_of_which_a_hand_has_closed_a_part(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    rig = rig_of("net")
+    means = {"symbol": "EURUSD", "opened_by": opened(rig, 0.4), "position_ticket": 0}
+    means["position_ticket"] = rig.positions()[0].ticket
+    rig.broker.fault("requote", login=rig.login, at=1)
+    send, asked = rig.terminal.send, []
+
+    def sent(request: TradeRequest) -> Any:
+        asked.append(request.volume)
+        reply = send(request)
+        if len(asked) == 1:
+            monkeypatch.setattr(rig.terminal, "send", send)
+            by_hand(rig, 1, "0.3")
+        return reply
+
+    monkeypatch.setattr(rig.terminal, "send", sent)
+    report = rig.settle(rig.signal("close", **{by: means[by]}))
+    assert asked == [Decimal("0.4")]
+    assert report.filled_lots == LOTS
+    assert held(rig) == []
