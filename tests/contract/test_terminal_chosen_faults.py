@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from executors.terminals import paper as mt5
-from executors.terminals.paper.broker.faults import AT_LOGIN, OF_A_CALL, STANDING
+from executors.terminals.paper.broker.faults import AT_LOGIN, OF_A_CALL, OF_AN_ORDER, STANDING
 from executors.terminals.paper.link import LinkError
 from tests.contract.desk import BASE, DONE, FAR, Desk, eventually
 from tests.contract.ways import only_over
@@ -236,8 +236,13 @@ def test_f54_every_kind_takes_a_chosen_call_a_rate_and_a_time_or_says_why_not(de
             with pytest.raises(LinkError, match="a matter of the market"):
                 fault(kind, **more)
     else:
-        settings = ({"at": 3}, {"rate": 0.5}, {"times": 2}, {"method": "initialize"})
-        for more in settings:
+        at_calls: list[dict[str, Any]] = [{"at": 3}, {"rate": 0.5}, {"times": 2}]
+        if kind in OF_AN_ORDER:
+            with pytest.raises(LinkError, match="a matter of order_send"):
+                fault(kind, method="initialize")
+        else:
+            at_calls.append({"method": "initialize"})
+        for more in at_calls:
             assert fault(kind, **more, **lasts) > 0
         counts = {item["method"] for item in oracle.call("fault_list")} - {"initialize"}
         assert counts == (set() if kind in AT_LOGIN else {"order_send"})
@@ -256,6 +261,13 @@ def test_f54_every_kind_takes_a_chosen_call_a_rate_and_a_time_or_says_why_not(de
         ({"kind": "reject", "at": 1, "lasts_ms": 5}, "else take for_ms"),
         ({"kind": "algo_off", "rate": 1.5}, "a share from 0 to 1"),
         ({"kind": "algo_off", "lasts_ms": -5, "at": 1}, "are 0 or more"),
+        ({"kind": "algo_off", "for_ms": -5}, "are 0 or more"),
+        ({"kind": "partial", "value": 5}, "share that is filled"),
+        ({"kind": "partial", "value": 1}, "share that is filled"),
+        ({"kind": "error", "value": 0}, "below 0"),
+        ({"kind": "reject", "value": 0}, "a return code"),
+        ({"kind": "hang", "value": -1}, "0 or more"),
+        ({"kind": "requote", "method": "positions"}, "a matter of order_send"),
     ],
 )
 def test_f55_settings_that_could_never_act_are_refused(desk: Desk, spec: dict[str, Any], says: str) -> None:

@@ -65,6 +65,10 @@ AT_LOGIN = frozenset(
     {"version_mismatch", "auth_fail", "login_timeout", "relogin_timeout", "cross_wired", "pipe_busy"}
 )
 LOGIN_CALLS = ("initialize", "login")
+# what only an order that is sent can meet
+OF_AN_ORDER = frozenset(
+    {"reject", "requote", "price_off", "partial", "slippage", "blank", "placed", "ambiguous", "late_fill", "race_fill"}
+)  # fmt: skip
 LAGS = ("history_lag", "position_lag")
 MAX_FAULTS = 1000
 MOST = 1_000_000_000_000
@@ -151,18 +155,21 @@ class Faults:
                 )
             if isinstance(setting, int | float) and not abs(setting) < MOST:
                 raise FaultError(f"{name} must lie within {MOST}, not {setting}")
-            if name in PLAIN and isinstance(setting, int | float) and setting < 0:
-                raise FaultError("login, at, rate, times and lasts_ms are 0 or more")
+            if name in (*PLAIN, "for_ms") and isinstance(setting, int | float) and setting < 0:
+                raise FaultError("login, at, rate, times, for_ms and lasts_ms are 0 or more")
 
     def _fitting(self, fault: Fault) -> None:
         """The settings together."""
         kind = fault.kind
         if not 0 <= fault.rate <= 1:
             raise FaultError(f"rate is a share from 0 to 1, not {fault.rate}")
+        self._value(kind, fault.value)
         if self.methods and fault.method not in self.methods:
             raise FaultError(
                 f"there is no call {fault.method!r}; choose one of {', '.join(sorted(self.methods))}"
             )
+        if kind in OF_AN_ORDER and fault.method != "order_send":
+            raise FaultError(f"{kind} is a matter of order_send: leave method away")
         if kind == "wide_spread" and (fault.login or fault.chosen):
             raise FaultError(
                 "wide_spread is a matter of the market, which no call makes: leave login, at, rate, times and method "
@@ -182,6 +189,17 @@ class Faults:
             raise FaultError(
                 "lasts_ms goes with at, rate, times or method of a standing fault; else take for_ms"
             )
+
+    @staticmethod
+    def _value(kind: str, value: float) -> None:
+        if kind == "partial" and not 0 <= value < 1:
+            raise FaultError(f"partial takes the share that is filled, from 0 to below 1, not {value}")
+        if kind == "error" and not value < 0:
+            raise FaultError(f"error takes a code of last_error, which is below 0, not {value}")
+        if kind in ("reject", "ambiguous") and value < 1:
+            raise FaultError(f"{kind} takes a return code such as 10006, not {value}")
+        if kind not in ("slippage", "error") and value < 0:
+            raise FaultError(f"the value of {kind} is 0 or more, not {value}")
 
     def clear(self, fault_id: int = 0) -> None:
         """One, or all of them."""
