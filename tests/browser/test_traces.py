@@ -34,11 +34,13 @@ def test_a_fill_shows_its_way_and_metrics_count_it_once(sign_in: SignIn, running
     screen = sign_in("trader").live()
     screen.wait_chart("EURUSD")
     before = hops(running_stack)
+    fills = screen.rows("fill", terminal="london-1", action="open")
+    earlier = fills.count()  # which other pages placed: their clicks are not known here
     screen.choose_terminals("london-1", "tokyo-2")
     screen.send("buy")
     screen.tab("fills")
-    fill = screen.rows("fill", terminal="london-1", action="open").first
-    fill.get_by_test_id("fill-trace").focus()
+    expect(fills).to_have_count(earlier + 1)
+    fills.first.get_by_test_id("fill-trace").focus()
     screen.page.keyboard.press("Enter")
     expect(screen["trace"]).to_be_visible()
     shown = screen.page.locator("#trace-hops tr").evaluate_all(
