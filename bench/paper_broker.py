@@ -22,6 +22,8 @@ SYMBOLS = 20
 ACCOUNTS = 120
 POSITIONS = 500
 TICKS_A_SECOND = 1_000
+WALK_RATE = 1.45  # ticks a second of such a walk at speed 1
+MARGIN = 1.05
 OTHERS = """
 import sys, time
 from executors.terminals import paper as mt5
@@ -131,8 +133,9 @@ def processor_s(pid: int) -> float:
 
 
 def scale(seconds: float) -> None:
-    with running_broker(configuration(), speed=TICKS_A_SECOND / SYMBOLS) as broker:
+    with running_broker(configuration(), speed=MARGIN * TICKS_A_SECOND / SYMBOLS / WALK_RATE) as broker:
         fill(broker)
+        wait_for_ticks(broker)
         before, counted = processor_s(broker.pid), ticks(broker)
         started = time.monotonic()
         time.sleep(seconds)
@@ -145,7 +148,10 @@ def scale(seconds: float) -> None:
         )
         assert mt5.initialize(broker.url, login=100, password=PASSWORD)
         request = {"action": 1, "symbol": "S01", "volume": 0.01, "type": 0, "type_filling": 1}
-        print(line("order_send under that load", timed(500, lambda _: mt5.order_send(request))))
+        counted, started = ticks(broker), time.monotonic()
+        samples = timed(1_000, lambda _: mt5.order_send(request))
+        rate = (ticks(broker) - counted) / (time.monotonic() - started)
+        print(line(f"order_send beside {rate:.0f} ticks/s", samples))
         others = subprocess.Popen(
             [sys.executable, "-c", OTHERS, broker.url, PASSWORD, "101", str(99 + ACCOUNTS), str(seconds)]
         )
@@ -153,6 +159,16 @@ def scale(seconds: float) -> None:
         print(line("order_send while all accounts trade too", timed(500, lambda _: mt5.order_send(request))))
         others.wait(seconds + 30)
         broker.check(magics_unique=False)
+
+
+def wait_for_ticks(broker: PaperBroker) -> None:
+    """A recording ends within a minute, and is silent until that is over."""
+    for _ in range(120):
+        counted = ticks(broker)
+        time.sleep(1)
+        if ticks(broker) - counted >= TICKS_A_SECOND:
+            return
+    raise RuntimeError(f"there are never {TICKS_A_SECOND} ticks a second")
 
 
 def ticks(broker: PaperBroker) -> int:
