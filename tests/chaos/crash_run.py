@@ -171,12 +171,12 @@ class Run:
     def _at_rest(self, states: frozenset[OrderState] = SETTLED | {OrderState.PLACED}) -> bool:
         """Whether every accepted order is in one of the states; and no settlement is unanswered."""
         with self._stack.state() as client:
+            asked = client.hlen(keys.settlements(self._terminal))  # first: an order is settled before its answer comes
             for signal_id in self.result.accepted:
                 text = client.hget(keys.order(order_id(signal_id, self._terminal)), "report")
                 if text is None:
                     return False
                 self._scene.reports[signal_id] = ExecutionReport.model_validate_json(text)
-            asked = client.hlen(keys.settlements(self._terminal))
         return not asked and all(report.state in states for report in self._scene.reports.values())
 
     def _until(self, met: Callable[[], bool]) -> None:
