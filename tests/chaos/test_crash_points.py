@@ -38,6 +38,7 @@ from tests.stack import Stack, wait_until
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("crash-points")]
 
 SEEDS = int(os.environ.get("CRASH_SEEDS", "40"))
+FIRST = int(os.environ.get("CRASH_FIRST", "0"))  # to go on where an earlier run ended
 # supervisord holds a process back that ends within this time of its start: runs wait it out before they kill again
 STEADY_S = 3.2
 ANSWERS_S = 1.5  # the web process answers the other lanes at least for this long between two crashes
@@ -136,7 +137,7 @@ def lanes(stacks: tuple[Stack, Stack], points: list[str]) -> list[Lane]:
     first, second = stacks
 
     def runs(wanted: Callable[[str], bool]) -> list[tuple[str, int]]:
-        return [(point, seed) for point in points if wanted(point) for seed in range(SEEDS)]
+        return [(point, seed) for point in points if wanted(point) for seed in range(FIRST, FIRST + SEEDS)]
 
     web = runs(WEB.__contains__)
     executors = runs(lambda point: point not in (*WEB, *SUPERVISOR))
