@@ -20,6 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from executors.terminals.paper.oracle import Oracle
 from tradedist import keys, processes
 from tradedist.child import die_with_parent
 from tradedist.control import Control
@@ -27,6 +28,7 @@ from tradedist.ports import free_block
 
 ROOT = Path(__file__).resolve().parent.parent
 START_LIMIT_S = 200.0
+MARKET_TTL_MS = 50_000
 # What conftest sets for the tests' own process, and what would make a stack differ from a newcomer's.
 NOT_INHERITED = (
     "DJANGO_SETTINGS_MODULE",
@@ -154,6 +156,10 @@ class Stack:
     def secret(self, name: str) -> str:
         return (self.data_dir / "secrets" / name).read_text().strip()
 
+    def broker(self) -> Oracle:
+        """The paper broker's ledger and operator; a context manager."""
+        return Oracle(self.environment.get("PAPER_BROKER_URL") or f"tcp://127.0.0.1:{self.port + 3}")
+
     def state(self) -> "redis.Redis":
         return self._redis(self.port + 1)
 
@@ -202,9 +208,12 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def running_stack() -> Iterator[Stack]:
-    """The platform as `make run` starts it, for all tests of this session. Leave it as you found it."""
+    """The platform as `make run` starts it, for all tests of this session. Leave it as you found it.
+
+    An order lives longer than the demo's five seconds: whether a machine is quick enough for those is not tested here.
+    """
     with tempfile.TemporaryDirectory(prefix="tradedist-stack-") as directory:
-        stack = Stack(Path(directory) / "data")
+        stack = Stack(Path(directory) / "data", MARKET_TTL_MS=str(MARKET_TTL_MS))
         stack.start()
         try:
             yield stack

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from tests.browser.screen import Screen
 from tests.stack import ROOT, Stack, wait_until
+from tradedist import keys
 
 RESULTS = ROOT / "test-results"
+LIMIT_MS = 30_000
+TERMINALS = ("london-1", "tokyo-2", "zurich-3")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -27,6 +30,9 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+
+# What is expected is waited for; Playwright's own five seconds are few on a machine that does much else.
+expect.set_options(timeout=LIMIT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,7 +74,7 @@ def sign_in(
         context = chromium.new_context(
             viewport={"width": width, "height": height}, base_url=running_stack.base_url
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(LIMIT_MS)
         screen = Screen(context.new_page(), RESULTS)
         screens.append(screen)
         screen.sign_in(user, password or running_stack.users[user])
@@ -84,23 +90,41 @@ def sign_in(
 
 @pytest.fixture
 def flat(running_stack: Stack) -> Iterator[None]:
-    """Closes what the test leaves open."""
+    """Cancels and closes what the test leaves at the brokers."""
     yield
-    close_everything(running_stack)
+    clear(running_stack)
 
 
-def close_everything(stack: Stack) -> None:
-    with httpx.Client(
-        base_url=stack.base_url, headers={"Authorization": f"Bearer {stack.token('admin')}"}, timeout=10
-    ) as client:
-        held = {position["terminal_id"] for position in client.get("/api/positions").json()["items"]}
-        if not held:
-            return
-        signal = {
-            "signal_id": str(uuid.uuid4()),
-            "action": "close",
-            "all": True,
-            "targets": {"terminals": sorted(held)},
-        }
-        assert client.post("/api/signals", json=signal).status_code == 202
-        wait_until(lambda: not client.get("/api/positions").json()["items"])
+def clear(stack: Stack) -> None:
+    """By the brokers' own books: what was done a moment ago the platform may not show yet. Returns when both have nothing."""
+    headers = {"Authorization": f"Bearer {stack.token('admin')}"}
+    with (
+        httpx.Client(base_url=stack.base_url, headers=headers, timeout=30) as client,
+        stack.broker() as broker,
+    ):
+        wait_until(lambda: not under_way(stack), 60)
+
+        def end(action: str) -> None:
+            signal = {
+                "signal_id": str(uuid.uuid4()), "action": action, "all": True, "targets": {"terminals": TERMINALS}
+            }  # fmt: skip
+            assert client.post("/api/signals", json=signal).status_code == 202
+
+        def pending() -> bool:
+            return any(not order.done_ms for order in broker.orders())
+
+        if pending():
+            end("cancel")
+            wait_until(lambda: not pending())
+        if broker.positions():
+            end("close")
+            wait_until(lambda: not broker.positions())
+        for shown in ("/api/orders", "/api/positions"):
+            wait_until(lambda shown=shown: not client.get(shown).json()["items"])
+
+
+def under_way(stack: Stack) -> list[str]:
+    """Orders with which an executor is not done yet; a pending order is placed."""
+    with stack.state() as client:
+        found = client.zrange(keys.UNSETTLED, 0, -1)
+        return [name for name in found if client.hget(keys.order(name), "state") in ("QUEUED", "INTENT")]

@@ -1,12 +1,16 @@
 """The trading page as a test speaks of it: by what is on it, never by how it is built."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
+from tests.stack import wait_until
+
 ANYTHING = re.compile(".")
+GUARD_S = 0.5  # the page takes two sends within 400 ms for a double click
 EXPECTED = (
     "WebSocket connection to",  # a server that is away, killed by the test
     "net::ERR_",
@@ -20,6 +24,7 @@ class Screen:
         self.page = page
         self.problems: list[str] = []
         self.results = results
+        self._sent_at = 0.0
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
 
@@ -70,7 +75,13 @@ class Screen:
     def send(self, side: str, lots: str = "0.10") -> None:
         self["ticket-lots"].fill(lots)
         self[f"ticket-{side}"].click()
+        time.sleep(max(0.0, self._sent_at + GUARD_S - time.monotonic()))
         self["ticket-send"].click()
+        self._sent_at = time.monotonic()
+
+    def all_answered(self) -> None:
+        """Returns when the page has nothing left to send again."""
+        wait_until(lambda: self.page.evaluate("sessionStorage.getItem('tradedist.unanswered')") == "[]")
 
     def tab(self, name: str) -> None:
         self[f"tab-{name}"].click()
@@ -119,7 +130,7 @@ class Screen:
         answer = self.page.evaluate(
             """(message) => new Promise((resolve, reject) => {
               const socket = new WebSocket(location.origin.replace('http', 'ws') + '/ws/orders/');
-              setTimeout(() => reject(new Error('no answer')), 10000);
+              setTimeout(() => reject(new Error('no answer')), 30000);
               socket.onmessage = ({data}) => {
                 const answer = JSON.parse(data);
                 if (answer.type === 'snapshot') socket.send(JSON.stringify(message));

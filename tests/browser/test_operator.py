@@ -1,7 +1,6 @@
 """The operator's part on the running platform: an order settled by hand while its executor lives, and drift that is seen."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
@@ -21,8 +20,7 @@ LOGIN = 1_000_001  # of london-1
 
 @pytest.fixture
 def broker(running_stack: Stack) -> Iterator[Operator]:
-    url = running_stack.environment.get("PAPER_BROKER_URL") or f"tcp://127.0.0.1:{running_stack.port + 3}"
-    with Operator(url) as operator:
+    with running_stack.broker() as operator:
         yield operator
         operator.clear_faults()
 
@@ -71,23 +69,22 @@ def test_a_position_that_somebody_else_closes_is_told(
     row = screen.rows("position", terminal="london-1")
     expect(row).to_have_count(1)
     ticket = int(row.get_attribute("data-ticket") or 0)
-    time.sleep(1)  # an account sync shows it before it goes
-    broker.call("close_position", LOGIN, ticket)
-    expect(row).to_have_count(0)
+    broker.call("close_position", LOGIN, ticket)  # which an account sync has shown: the row comes from it
     expect(screen["toast"].filter(has_text="POSITION_CLOSED")).to_be_visible()
+    expect(row).to_have_count(0)
     screen.tab("terminals")
     note = screen.rows("terminal", terminal="london-1").locator('[data-cell="note"]')
     expect(note).to_contain_text(f"Position {ticket} in EURUSD was closed by somebody else")
     screen.shot("drift")
 
     def counted() -> Any:
-        with urlopen(f"{running_stack.base_url}/metrics", timeout=10) as answer:
+        with urlopen(f"{running_stack.base_url}/metrics", timeout=30) as answer:
             text = answer.read().decode()
         return re.search(
             r'tradedist_drift_events\{code="POSITION_CLOSED",terminal_id="london-1"\} [1-9]', text
         )
 
-    wait_until(counted, 10)
+    wait_until(counted)
     admin = sign_in("admin")
     expect(admin["connection"]).to_be_visible()
     admin.page.goto("/admin/executors/signalrecord/drift/")

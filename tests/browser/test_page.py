@@ -10,6 +10,7 @@ from tests.browser.screen import Screen
 from tests.stack import Stack, wait_until
 
 SignIn = Callable[..., Screen]
+LONDON = 1_000_001  # the login of london-1
 
 pytestmark = pytest.mark.usefixtures("flat")
 
@@ -28,9 +29,15 @@ def test_an_order_sent_while_the_server_is_away_is_executed_once(
     expect(screen.rows("order", state="SENDING")).to_have_count(1)  # pending until the server says otherwise
     screen.live()
     expect(screen.rows("order", state="SENDING")).to_have_count(0)
+    executed_once(screen, running_stack)
+
+
+def executed_once(screen: Screen, stack: Stack) -> None:
+    """Nothing waits to be sent again, and by the broker's book there is one position."""
+    screen.all_answered()
     expect(screen.rows("position", terminal="london-1")).to_have_count(1)
-    assert len(screen.get("/api/positions")["body"]["items"]) == 1
-    assert screen.page.evaluate("sessionStorage.getItem('tradedist.unanswered')") == "[]"
+    with stack.broker() as broker:
+        assert len(broker.positions(LONDON)) == 1
 
 
 def test_a_frozen_store_is_said_and_heals(sign_in: SignIn, running_stack: Stack) -> None:
@@ -38,14 +45,14 @@ def test_a_frozen_store_is_said_and_heals(sign_in: SignIn, running_stack: Stack)
     screen.wait_chart("EURUSD")
     running_stack.kill("valkey-state", signal.SIGSTOP)
     try:
-        expect(screen["connection"]).to_have_attribute("data-state", "redis-down", timeout=20_000)
+        expect(screen["connection"]).to_have_attribute("data-state", "redis-down")
         screen.shot("redis-down")
     finally:
         running_stack.kill("valkey-state", signal.SIGCONT)
     screen.live()
 
 
-def test_an_order_sent_while_the_store_is_frozen_is_executed_once_or_told_too_old(
+def test_an_order_sent_while_the_store_is_frozen_is_executed_once(
     sign_in: SignIn, running_stack: Stack
 ) -> None:
     screen = sign_in("trader").live()
@@ -63,12 +70,10 @@ def test_an_order_sent_while_the_store_is_frozen_is_executed_once_or_told_too_ol
     finally:
         running_stack.kill("valkey-state", signal.SIGCONT)
     screen.live()
-    expect(waiting).to_have_count(0, timeout=30_000)
+    expect(waiting).to_have_count(0)
+    expect(screen.rows("order", signal=sent, state="FILLED")).to_have_count(1)
     expect(screen.rows("order", signal=sent)).to_have_count(1)
-    expect(screen.rows("order", signal=sent, state="QUEUED")).to_have_count(0)
-    filled = screen.rows("order", signal=sent, state="FILLED").count()
-    wait_until(lambda: len(screen.get("/api/positions")["body"]["items"]) == filled, 10)
-    assert screen.page.evaluate("sessionStorage.getItem('tradedist.unanswered')") == "[]"
+    executed_once(screen, running_stack)
 
 
 def test_an_ended_session_is_said_and_the_order_waits_for_the_next(
@@ -94,13 +99,8 @@ def test_an_ended_session_is_said_and_the_order_waits_for_the_next(
     other.sign_in("trader", running_stack.users["trader"])
     screen.live()
     expect(waiting).to_have_count(0)
-    settled = screen.rows("order", signal=sent, state="FILLED").or_(
-        screen.rows("order", signal=sent, state="REFUSED")
-    )
-    expect(settled).to_have_count(1)
-    filled = screen.rows("order", signal=sent, state="FILLED").count()
-    held = len(screen.get("/api/positions")["body"]["items"])
-    assert held == filled  # in time, or too old and not done
+    expect(screen.rows("order", signal=sent, state="FILLED")).to_have_count(1)
+    executed_once(screen, running_stack)
 
 
 def test_another_user_in_the_same_browser_gets_a_page_of_his_own(
@@ -112,8 +112,9 @@ def test_another_user_in_the_same_browser_gets_a_page_of_his_own(
     other["user-menu"].click()
     other["sign-out"].click()
     other.sign_in("viewer", running_stack.users["viewer"])
+    expect(other["user-role"]).to_have_text("viewer")
     running_stack.kill("web")  # the trader's page connects again, with the viewer's session
-    expect(screen["user-role"]).to_have_text("viewer", timeout=30_000)
+    expect(screen["user-role"]).to_have_text("viewer")
     expect(screen["ticket"]).to_be_hidden()
 
 
@@ -148,13 +149,18 @@ def test_changing_the_symbol_often_leaks_nothing(sign_in: SignIn) -> None:
 
     change(4)  # each list has been opened and each symbol drawn once
     before = counted()
+    assert before["series"] == 2
     change(20)
-    after = counted()
-    assert after["series"] == before["series"] == 2
-    assert after["store"] == before["store"]
-    assert after["canvases"] == before["canvases"]
-    assert after["dom listeners"] <= before["dom listeners"] + 4
-    assert after["nodes"] <= before["nodes"] + 100  # rows of what has happened meanwhile
+
+    def nothing_leaked() -> bool:
+        after = counted()
+        return (
+            all(after[name] == before[name] for name in ("series", "store", "canvases"))
+            and after["dom listeners"] <= before["dom listeners"] + 4
+            and after["nodes"] <= before["nodes"] + 100  # rows of what has happened meanwhile
+        )
+
+    wait_until(nothing_leaked)  # what leaks stays, what is on its way out does not
 
 
 def test_scrolling_back_loads_older_candles(sign_in: SignIn) -> None:
@@ -203,11 +209,15 @@ def test_keys_choose_and_leave(sign_in: SignIn) -> None:
     keyboard.type("usdj")
     keyboard.press("Enter")
     expect(screen["symbol-name"]).to_have_text("USDJPY")
+    keyboard.press("b")
+    expect(screen["ticket-buy"]).to_have_attribute("aria-checked", "true")
     keyboard.press("l")
     expect(screen["ticket-lots"]).to_be_focused()
+    expect(screen["ticket-send"]).to_be_enabled()
+    listed = screen["count-orders"].text_content() or ""
     keyboard.press("Enter")  # confirms the number, sends nothing
-    expect(screen["count-orders"]).to_have_text(screen["count-orders"].text_content() or "")
-    assert screen.get("/api/positions")["body"]["items"] == []
+    screen.page.wait_for_timeout(500)  # what is sent is listed in the next frame
+    expect(screen["count-orders"]).to_have_text(listed)
 
 
 def test_what_cannot_be_meant_is_not_sent(sign_in: SignIn) -> None:

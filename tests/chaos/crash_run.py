@@ -171,7 +171,9 @@ class Run:
     def _at_rest(self, states: frozenset[OrderState] = SETTLED | {OrderState.PLACED}) -> bool:
         """Whether every accepted order is in one of the states; and no settlement is unanswered."""
         with self._stack.state() as client:
-            asked = client.hlen(keys.settlements(self._terminal))  # first: an order is settled before its answer comes
+            asked = client.hlen(
+                keys.settlements(self._terminal)
+            )  # first: an order is settled before its answer comes
             for signal_id in self.result.accepted:
                 text = client.hget(keys.order(order_id(signal_id, self._terminal)), "report")
                 if text is None:
