@@ -33,6 +33,7 @@ class AlertCode(StrEnum):
 
     EXECUTOR_FAILED = "EXECUTOR_FAILED"  # three failed starts in a row: stopped
     EXECUTOR_STUCK = "EXECUTOR_STUCK"  # stood still past its limit and was killed
+    EXECUTOR_OUTLIVED = "EXECUTOR_OUTLIVED"  # it lived on after its terminal was moved; stopped
     TERMINAL_DISCONNECTED = "TERMINAL_DISCONNECTED"  # no connection after several tries
     WRONG_ACCOUNT = "WRONG_ACCOUNT"  # logged in to another account than configured
     BREAKER = "BREAKER"  # opens are held
@@ -50,6 +51,7 @@ class AlertCode(StrEnum):
 EVENTS = frozenset(
     {
         AlertCode.EXECUTOR_STUCK,
+        AlertCode.EXECUTOR_OUTLIVED,
         AlertCode.JOURNAL_LOST,
         AlertCode.ORDER_UNRESOLVED,
         AlertCode.LATE_FILL,

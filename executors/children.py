@@ -228,6 +228,7 @@ class Children(dict[str, Child]):
             expected=child.expected,
         )
         child.unwritable = code == EXIT_JOURNAL
+        child.held = child.held or was_released(directory_of(child.terminal_id), child.config.epoch)
         child.pid, child.pidfd, child.stuck = 0, -1, ""
         child.failures = verdict.failures
         child.next_start_ms = monotonic_ms() + verdict.pause_ms

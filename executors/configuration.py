@@ -24,9 +24,13 @@ logger = logging.getLogger(__name__)
 GLOBAL = "global"
 STRICTNESS = {"ACTIVE": 0, "REDUCING": 1, "HALTED": 2}
 
-# KEYS configs, versions  ARGV terminal_id, version, configuration, channel. Two web processes may publish at once:
-# the higher version stays. The same version is written again, which repairs a lost body.
+# KEYS configs, versions, instance  ARGV terminal_id, version, configuration, channel, epoch. Two web processes may publish
+# at once: the higher version stays. The same version is written again, which repairs a lost body. From here on an executor
+# of an earlier epoch publishes nothing any more.
 _PUBLISH = """
+if tonumber(ARGV[5]) > tonumber(redis.call('HGET', KEYS[3], 'epoch') or '1') then
+  redis.call('HSET', KEYS[3], 'epoch', ARGV[5])
+end
 if tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0') > tonumber(ARGV[2]) then return 0 end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if old == ARGV[3] and redis.call('HGET', KEYS[2], ARGV[1]) == ARGV[2] then return 0 end
@@ -126,8 +130,14 @@ def publish_terminals(terminals: Iterable[Terminal], client: "redis.Redis | None
             failed.append(terminal.terminal_id)
             continue
         answer = script(
-            keys=[keys.CONFIGS, keys.CONFIG_VERSIONS],
-            args=[terminal.terminal_id, config.version, config.model_dump_json(), keys.CONFIG_CHANGES],
+            keys=[keys.CONFIGS, keys.CONFIG_VERSIONS, keys.instance(terminal.terminal_id)],
+            args=[
+                terminal.terminal_id,
+                config.version,
+                config.model_dump_json(),
+                keys.CONFIG_CHANGES,
+                config.epoch,
+            ],
         )
         changed += int(str(answer))
     return Published(changed + _publish_modes(client, modes), tuple(failed))

@@ -3,6 +3,7 @@
 TradedistError
 ├── Refused            the sender: the request was not accepted; says what to change (has a `Code`)
 ├── AcceptUnknown      the sender: whether it was accepted is not known; send the same signal_id again
+├── EpochPassed        the operator: the terminal was moved while this executor lived; it stops
 └── TerminalError      the executor: a terminal's query failed (None is not an empty tuple)
     └── TerminalUnavailable   provably nothing was sent: no connection before the call
 """
@@ -90,6 +91,19 @@ class AcceptUnknown(TradedistError):
     code = Code.ACCEPT_UNKNOWN
     status = 503
     message = "It is not known whether the signal was recorded. Send it again with the same signal_id."
+
+
+class EpochPassed(TradedistError):
+    """The terminal was moved to another host: an executor of the epoch before must not go on."""
+
+    def __init__(self, terminal_id: str, epoch: int, since: int) -> None:
+        super().__init__(
+            f"{terminal_id} was moved (epoch {since}) while its executor of epoch {epoch} lived on. That executor stops: it"
+            " sends nothing more, and what it reports is not taken. Compare the account with the orders: what it sent"
+            " meanwhile is not shown."
+        )
+        self.epoch = epoch
+        self.since = since
 
 
 class TerminalError(TradedistError):

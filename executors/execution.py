@@ -116,6 +116,14 @@ class Execution:
                 "a leg of another terminal arrived", extra={"order_id": leg.order_id, "action": "arrive"}
             )
             return
+        if leg.epoch > self.config.epoch:  # its executor is on another host, or is started here in a moment
+            logger.error(
+                "a leg of epoch %s arrived at the executor of epoch %s",
+                leg.epoch,
+                self.config.epoch,
+                extra={"order_id": leg.order_id, "action": "arrive"},
+            )
+            return
         row = self.open.get(leg.order_id)
         known = row.leg.digest if row else self.journal.digest(leg.order_id)
         if known is None:

@@ -21,7 +21,7 @@ from executors.account_sync import AccountSync
 from executors.alerts import AlertCode, Alerts
 from executors.crashpoints import reached
 from executors.drift_sync import DriftSync
-from executors.errors import TerminalError, TerminalUnavailable
+from executors.errors import EpochPassed, TerminalError, TerminalUnavailable
 from executors.execution import Execution
 from executors.host_page import HostPage
 from executors.inbox import Arrival, ExecutorClock, Item, RatesWish
@@ -375,6 +375,8 @@ class Executor(threading.Thread):
                     if whole:
                         self._execution.queue.close_gaps({leg.leg_seq for leg in legs}, below=self._gap_asked)
                     self._gap_asked = 0  # what still waits asks again
+            case EpochPassed():
+                raise item
             case Foreign(legs, last_seq):
                 self._resolution.adopt_foreign(legs, last_seq)
                 self._link.adopted()

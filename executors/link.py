@@ -17,8 +17,9 @@ import setproctitle
 from django.conf import settings
 from pydantic import ValidationError
 
-from executors.alerts import Alerts
+from executors.alerts import AlertCode, Alerts
 from executors.crashpoints import reached
+from executors.errors import EpochPassed
 from executors.journal_reader import JournalReader
 from executors.legs import JournalReport
 from executors.messages import Leg, TerminalConfig, TerminalUpdate
@@ -87,7 +88,7 @@ class Shown:
     drift: str | None
 
 
-Event = Drained | Foreign | Compared | ConfigRead | ModesRead | SettlementsRead | Shown
+Event = EpochPassed | Drained | Foreign | Compared | ConfigRead | ModesRead | SettlementsRead | Shown
 
 
 @dataclass(slots=True)
@@ -283,12 +284,25 @@ class Link(threading.Thread):
                 self._stopping.wait(backoff)
                 backoff = min(backoff * 2, BACKOFF_S[1])
                 continue
+            except EpochPassed as passed:
+                self._outlive(passed)
+                return
             except Exception:  # the thread must outlive a bad record; it is logged and tried again
                 logger.exception("the link failed", extra={"action": "link"})
                 self._stopping.wait(BACKOFF_S[1])
             if stopping:
                 return
             self._wake.wait(self._pause_s())
+
+    def _outlive(self, passed: EpochPassed) -> None:
+        """No report leaves any more, by any way; the executor's thread ends when it hears of it."""
+        self._stands_at(-1)
+        self._emit(passed)
+        self._alerts.raise_(AlertCode.EXECUTOR_OUTLIVED, self.terminal_id, str(passed))
+        try:
+            self._alerts.flush(self._store.redis)
+        except redis.RedisError as error:
+            logger.warning("the alert could not be written: %s", error, extra={"action": "link"})
 
     def _pause_s(self) -> float:
         due = min(self._due.drain, self._due.config, self._due.compare, self._due.clock, self._due.alive)
@@ -305,7 +319,7 @@ class Link(threading.Thread):
         if answers or self._stopping.is_set() or not self._quick.under_way():
             self._publish()
         for _ in range(answers):  # after them, so that whoever reads "done" finds the order settled
-            self._store.answer(*self._answers.get())
+            self._store.answer(*self._answers.get(), self.epoch)
         self._show()
         self._alerts.flush(self._store.redis)
         if now >= self._due.clock:
@@ -330,7 +344,7 @@ class Link(threading.Thread):
 
     def _compare_first(self) -> None:
         """Who is ahead, this journal or Redis? On the first connection a foreign journal is told once."""
-        journal_id, position = self._store.published()
+        journal_id, position = self._store.published(self.epoch)
         own = self._reader.position()
         foreign = (journal_id not in ("", self._journal_id)) or (
             journal_id == self._journal_id and position > own
@@ -366,7 +380,7 @@ class Link(threading.Thread):
         if self._adopting:
             return
         with self._publishing:
-            journal_id, position = self._store.published()
+            journal_id, position = self._store.published(self.epoch)
             if journal_id != self._journal_id and self._published > 0:
                 position = 0
             if position >= self._published:

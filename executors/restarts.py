@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 EXIT_LOCKED = 75  # another executor holds the terminal: no failed start
 EXIT_JOURNAL = 74  # the journal cannot be written: no failed start, tried until there is room
+EXIT_MOVED = 73  # the terminal was moved to another host: it is not started here any more
 EXIT_CONFIG = 78  # the configuration cannot be used
 
 FAILURES = 3
@@ -32,7 +33,7 @@ def judge_end(
 ) -> Ended:
     """`code`: exit status, negative for a signal, None when it was not our child. `ran`: its journal was open and its
     thread had turned. `expected`: we asked it to end."""
-    if expected:
+    if expected or code == EXIT_MOVED:
         return Ended(0, 0)
     if code == EXIT_LOCKED:
         return Ended(failures, PAUSE_MS[0])

@@ -17,6 +17,7 @@ import redis
 import redis.asyncio
 from pydantic import ValidationError
 
+from executors.errors import EpochPassed
 from executors.legs import JournalReport
 from executors.messages import ExecutionReport, Leg, OpenSignal, OrderView, Signal, SignalView
 from executors.orders import SETTLED, order_id
@@ -32,8 +33,11 @@ PUBLISH = (LUA / "publish.lua").read_text()
 REFUSED_MS = 3_600_000  # no earlier send of a signal is on its way for so long
 
 
-# KEYS settlements, answers  ARGV order_id, settlement_id, answer JSON. A wish that has replaced this one stays.
+# KEYS settlements, answers, instance  ARGV order_id, settlement_id, answer JSON, epoch. A wish that has replaced this one
+# stays, and so does one that an executor of an earlier epoch would answer.
 ANSWER = """
+local epoch = redis.call('HGET', KEYS[3], 'epoch') or '0'
+if tonumber(epoch) > tonumber(ARGV[4]) then return { epoch } end
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held or cjson.decode(held).settlement_id ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
@@ -300,7 +304,8 @@ def publish_call(
 
 
 class ExecutorStore:
-    """An executor's side of the state Redis. One thread owns it. Every method may raise redis.RedisError."""
+    """An executor's side of the state Redis. One thread owns it. Every method may raise redis.RedisError; what writes may
+    raise EpochPassed, and nothing was written."""
 
     def __init__(self, client: "redis.Redis", terminal_id: str) -> None:
         self.redis = client
@@ -317,13 +322,19 @@ class ExecutorStore:
         -1 - its position. Without reports the store only learns whose journal it is.
         """
         names, args = publish_call(self.terminal_id, journal_id, epoch, reports, after)
-        return int(cast(int, self._publish(keys=names, args=args)))
+        return self._unless_passed(epoch, self._publish(keys=names, args=args))
 
-    def published(self) -> tuple[str, int]:
-        """(journal_id, position) as Redis has them; ("", 0) when it knows nothing."""
-        row = cast(
-            list[str | None], self.redis.hmget(keys.instance(self.terminal_id), ["journal_id", "position"])
-        )
+    def _unless_passed(self, epoch: int, answer: Any) -> int:
+        if isinstance(answer, list):
+            raise EpochPassed(self.terminal_id, epoch, int(answer[0]))
+        return int(answer)
+
+    def published(self, epoch: int) -> tuple[str, int]:
+        """(journal_id, position) as Redis has them; ("", 0) when it knows nothing. Raises EpochPassed."""
+        names = ["journal_id", "position", "epoch"]
+        row = cast(list[str | None], self.redis.hmget(keys.instance(self.terminal_id), names))
+        if int(row[2] or 0) > epoch:
+            raise EpochPassed(self.terminal_id, epoch, int(row[2] or 0))
         return row[0] or "", int(row[1] or 0)
 
     def waiting_legs(self, limit: int = 500) -> list[Leg]:
@@ -363,10 +374,15 @@ class ExecutorStore:
         found = cast(list[str | None], self.redis.mget([name(self.terminal_id) for name in names]))
         return found[0], found[1], found[2], found[3]
 
-    def answer(self, wish: Settlement, answer: Answer) -> None:
+    def answer(self, wish: Settlement, answer: Answer, epoch: int) -> None:
         """What became of a settlement by hand; the report of it is published before."""
-        names = [keys.settlements(self.terminal_id), keys.settlement_answers(self.terminal_id)]
-        self._answer(keys=names, args=[wish.order_id, wish.settlement_id, answer.model_dump_json()])
+        names = [
+            keys.settlements(self.terminal_id),
+            keys.settlement_answers(self.terminal_id),
+            keys.instance(self.terminal_id),
+        ]
+        args: list[str | int] = [wish.order_id, wish.settlement_id, answer.model_dump_json(), epoch]
+        self._unless_passed(epoch, self._answer(keys=names, args=args))
 
     def time_us(self) -> int:
         seconds, micros = self.redis.time()

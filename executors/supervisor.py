@@ -29,7 +29,7 @@ from executors.instances import Instances
 from executors.locks import TerminalLock, directory_of, note_kept, note_released
 from executors.messages import TerminalConfig
 from executors.operators import Answers, Command
-from executors.restarts import EXIT_JOURNAL, FAILURES, Ended
+from executors.restarts import EXIT_JOURNAL, EXIT_MOVED, FAILURES, Ended
 from executors.rolling import Rolling
 from executors.state import read_leg
 from executors.wakeup import Wakeup
@@ -233,7 +233,9 @@ class Supervisor:
     # --- ends ---
 
     def _ended(self, child: Child, code: int | None, follows: Ended) -> None:
-        if not child.config.enabled or child.held:
+        if code == EXIT_MOVED:
+            logger.error("%s was moved: its row belongs to the host that has it", child.terminal_id)
+        elif not child.config.enabled or child.held:
             self.instances.tell(child, "STOPPED", "")
         elif follows.stop:
             child.given_up, child.given_up_version = True, child.config.version

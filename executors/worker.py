@@ -20,13 +20,14 @@ from django.conf import settings
 
 from executors import crashpoints, runtime
 from executors.credentials import CredentialError, unseal
+from executors.errors import EpochPassed
 from executors.executor import Executor
 from executors.journal import JournalUnwritable
 from executors.listener import Listener
-from executors.locks import TerminalLock, directory_of
+from executors.locks import TerminalLock, directory_of, note_released
 from executors.messages import TerminalConfig
 from executors.progress import Progress
-from executors.restarts import EXIT_CONFIG, EXIT_JOURNAL, EXIT_LOCKED
+from executors.restarts import EXIT_CONFIG, EXIT_JOURNAL, EXIT_LOCKED, EXIT_MOVED
 from executors.terminals.factory import open_terminal
 from tradedist import celery_consumer, keys
 from tradedist.wire import Keyring
@@ -89,6 +90,9 @@ def main(
         executor.stop(STOP_S)
     if isinstance(executor.failed, JournalUnwritable):
         return EXIT_JOURNAL
+    if isinstance(executor.failed, EpochPassed):
+        note_released(directory, config.epoch)  # over restarts of the supervisor, too
+        return EXIT_MOVED
     return 1 if executor.failed else 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from executors.errors import TerminalError
+from executors.errors import EpochPassed, TerminalError
 from executors.execution import Execution
 from executors.journal import Journal
 from executors.journal_reader import JournalReader
@@ -43,6 +43,7 @@ class Contents:
     unsettled: dict[str, int] = field(default_factory=dict)  # order → deadline
     counters: dict[str, int] = field(default_factory=dict)
     instances: dict[str, tuple[str, int]] = field(default_factory=dict)  # terminal → journal_id, position
+    epochs: dict[str, int] = field(default_factory=dict)
     stream: list[tuple[str, int, OrderState]] = field(default_factory=list)
 
 
@@ -116,11 +117,18 @@ class SimStore:
         return True
 
     def publish(
-        self, terminal_id: str, journal_id: str, reports: list[JournalReport], after: int | None = None
+        self,
+        terminal_id: str,
+        journal_id: str,
+        reports: list[JournalReport],
+        after: int | None = None,
+        epoch: int = 1,
     ) -> int:
-        """publish.lua: how many were new; below 0: -1 - the position that the store has."""
+        """publish.lua: how many were new; below 0: -1 - the position that the store has. Raises EpochPassed."""
         self._check()
         now = self.now
+        if (passed := now.epochs.get(terminal_id, 0)) > epoch:
+            raise EpochPassed(terminal_id, epoch, passed)
         held_id, held = now.instances.get(terminal_id, ("", 0))
         held = held if held_id == journal_id else 0
         if after is not None and held < after:
@@ -150,6 +158,7 @@ class SimStore:
                     now.unsettled[report.order_id] = item.deadline_ms
                 fresh += 1
         now.instances[terminal_id] = (journal_id, position)
+        now.epochs[terminal_id] = epoch
         return fresh
 
     def published(self, terminal_id: str) -> tuple[str, int]:

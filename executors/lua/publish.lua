@@ -5,9 +5,11 @@
 -- ARGV  1 journal_id  2 epoch  3 the position that was published before ("" = do not compare); then for each report:
 --       order_id, report_seq, state, settled (0/1), position, deadline_ms, report JSON, leg JSON
 -- Returns the number of reports that were new; or -1 - position, and nothing is written, when this store has only come
--- to that position: it was rolled back, and what it lost must be published first.
+-- to that position: it was rolled back, and what it lost must be published first; or {epoch}, and nothing is written, when
+-- the terminal was moved since: an executor of an earlier epoch has no say any more.
 
-local held = redis.call('HMGET', KEYS[2], 'journal_id', 'position')
+local held = redis.call('HMGET', KEYS[2], 'journal_id', 'position', 'epoch')
+if tonumber(held[3] or '0') > tonumber(ARGV[2]) then return { held[3] } end
 local reached = held[1] == ARGV[1] and tonumber(held[2]) or 0
 if ARGV[3] ~= '' and reached < tonumber(ARGV[3]) then return -1 - reached end
 

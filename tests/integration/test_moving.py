@@ -110,10 +110,19 @@ def test_nothing_moves_while_the_old_executor_is_not_proven_dead(two_hosts: tupl
     assert Terminal.objects.get(pk=NAME).host_id == "old"
     assert desk.settle(*desk.open(NAME))[0].state == "FILLED"
 
-    os.kill(pid, signal.SIGKILL)  # now that machine is off
-    made = desk.open(NAME)
+    os.kill(pid, signal.SIGSTOP)  # now that machine is off, or so it seems
+    made = desk.open(NAME, wake=False)
     assert "epoch 2" in moved(desk, "--to-host", "new", "--old-host-is-dead")
     assert desk.settle(*made)[0].state == "NOT_EXECUTED"  # whether the old one had sent it was looked up
     wait_for(lambda: desk.settle(*desk.open(NAME))[0].state == "FILLED")
     desk.check(LOGIN)
     assert AuditEntry.objects.order_by("-position")[0].detail["old executor"] == "stated by the operator"
+
+    journal_id = desk.instance(NAME)["journal_id"]
+    os.kill(pid, signal.SIGCONT)  # it was alive after all
+    wait_for(lambda: not any(process.pid == pid for process in old.processes()))
+    assert "EXECUTOR_OUTLIVED" in desk.alerts(NAME)
+    assert (old.data_dir / "terminals" / NAME / "released").read_text() == "1"
+    assert desk.instance(NAME)["journal_id"] == journal_id
+    assert desk.settle(*desk.open(NAME))[0].state == "FILLED"
+    desk.check(LOGIN)

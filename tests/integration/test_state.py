@@ -209,7 +209,7 @@ async def test_publish_moves_the_order_and_leaves_outbox_and_unsettled_as_they_m
         "2",
         "0",
     ]
-    assert alpha.published() == ("j1", 2)
+    assert alpha.published(1) == ("j1", 2)
     assert state_redis.hget(keys.instance("alpha"), "epoch") == "1"
 
 
@@ -309,7 +309,7 @@ async def test_a_rolled_back_store_takes_nothing_before_what_it_lost(
     reports = journaled(leg, S.INTENT, S.UNKNOWN, S.FILLED)
     assert alpha.publish("j1", 1, reports[:1], after=0) == 1
     assert alpha.publish("j1", 1, reports[2:], after=2) == -1 - 1
-    assert alpha.published() == ("j1", 1)
+    assert alpha.published(1) == ("j1", 1)
     assert alpha.publish("j1", 1, reports[1:], after=1) == 2
     assert alpha.publish("j2", 1, reports[2:], after=2) == -1
 
@@ -320,7 +320,7 @@ async def test_publishing_no_report_only_tells_whose_journal_it_is(
     leg = first_leg(await accept(signals, signal()))
     alpha.publish("j1", 1, journaled(leg, S.INTENT))
     assert alpha.publish("j2", 1, [], after=0) == 0
-    assert alpha.published() == ("j2", 0)
+    assert alpha.published(1) == ("j2", 0)
 
 
 # --- what an executor reads ---

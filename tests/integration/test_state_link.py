@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from executors.alerts import Alerts
+from executors.errors import EpochPassed
 from executors.execution import new_row
 from executors.journal import Journal
 from executors.journal_reader import JournalReader
@@ -15,6 +16,7 @@ from executors.link import Compared, Drained, Foreign, InstanceFacts, Link, Mode
 from executors.messages import Leg
 from executors.orders import OrderState
 from executors.reporting import Trace, build_report
+from executors.settlement import Answer, Settlement
 from executors.state import ExecutorStore
 from tests.simulated import SimClock, make_leg, make_open
 from tradedist import keys
@@ -220,3 +222,68 @@ def test_wishes_before_the_read_are_one(make_rig: Maker) -> None:
     rig = make_rig()
     rig.turn()
     assert rig.link.ask_drain() == rig.link.ask_drain()
+
+
+# --- a terminal that was moved while its executor lived ---
+
+
+def moved(client: Any) -> None:
+    """As the configuration's publication says it."""
+    client.hset(keys.instance("sim-1"), mapping={"epoch": "2"})
+
+
+@pytest.mark.parametrize("before", ["claim", "report", "look"])
+def test_an_executor_of_an_earlier_epoch_writes_nothing_and_is_told_to_end(
+    make_rig: Maker, state_redis: Any, before: str
+) -> None:
+    leg = queued(state_redis, 1)
+    rig = make_rig()
+    rig.turn()
+    moved(state_redis)
+    rig.report(new_row(leg, SimClock()), S.INTENT, S.FILLED)
+    if before == "claim":
+        rig.link._claim = True
+    elif before == "look":
+        rig.link._published = -1
+    held = state_redis.hgetall(keys.instance("sim-1"))
+    rig.events.clear()
+    rig.link._serve()  # ends by itself
+    assert [type(event) for event in rig.events] == [EpochPassed]
+    assert "epoch 2" in str(rig.events[0])
+    assert shown(state_redis, leg) == "QUEUED"
+    assert state_redis.hgetall(keys.instance("sim-1")) == held
+    assert state_redis.hexists(keys.open_alerts("sim-1"), "EXECUTOR_OUTLIVED")
+    assert rig.link.published < 0  # what is written from now on has no way to the store
+
+
+def test_reports_that_leave_at_once_are_not_taken_from_an_earlier_epoch(
+    make_rig: Maker, state_redis: Any
+) -> None:
+    leg = queued(state_redis, 1)
+    rig = make_rig()
+    rig.turn()
+    row = rig.report(new_row(leg, SimClock()), S.INTENT)
+    moved(state_redis)
+    rig.link.publish(rig.journal.take_written(), rig.journal.newest)
+    rig.report(row, S.FILLED)
+    rig.events.clear()
+    rig.link._serve()
+    assert [type(event) for event in rig.events] == [EpochPassed]
+    assert shown(state_redis, leg) == "QUEUED"
+
+
+def test_a_settlement_is_not_answered_by_an_executor_of_an_earlier_epoch(
+    make_rig: Maker, state_redis: Any
+) -> None:
+    rig = make_rig()
+    rig.turn()
+    wish = Settlement(
+        settlement_id="settled-1", order_id="some:sim-1", terminal_id="sim-1", truth="not_executed", by="admin",
+        reason="looked", evidence="none", report_seq=1, asked_ms=1,
+    )  # fmt: skip
+    state_redis.hset(keys.settlements("sim-1"), wish.order_id, wish.model_dump_json())
+    moved(state_redis)
+    with pytest.raises(EpochPassed):
+        rig.link._store.answer(wish, Answer(settlement_id="settled-1", done=True, message="", time_ms=1), 1)
+    assert state_redis.hexists(keys.settlements("sim-1"), wish.order_id)
+    assert not state_redis.exists(keys.settlement_answers("sim-1"))

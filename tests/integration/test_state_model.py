@@ -9,6 +9,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from executors.errors import EpochPassed
 from executors.legs import JournalReport
 from executors.messages import ExecutionReport, Leg, OpenSignal, Targets
 from executors.orders import TRANSITIONS, OrderState, order_id
@@ -29,12 +30,14 @@ REPORT = st.tuples(st.just("report"), st.sampled_from(TERMINALS), st.integers(1,
 PUBLISH = st.tuples(st.just("publish"), st.sampled_from(TERMINALS), st.integers(1, 4), st.booleans())
 REWIND = st.tuples(st.just("rewind"), st.sampled_from(TERMINALS), st.integers(0, 12))
 LOSE = st.tuples(st.just("lose"), st.sampled_from(TERMINALS))
+MOVE = st.tuples(st.just("move"), st.sampled_from(TERMINALS))
+OUTLIVED = st.tuples(st.just("outlived"), st.sampled_from(TERMINALS), st.integers(0, 4))
 SNAPSHOT = st.tuples(st.just("snapshot"))
 ROLL_BACK = st.tuples(st.just("roll back"))
 STEPS = st.lists(
     st.one_of(
-        ACCEPT, ACCEPT, REPORT, REPORT, REPORT, PUBLISH, PUBLISH, ACCEPT_OTHERWISE, REFUSE, REWIND, LOSE, SNAPSHOT,
-        ROLL_BACK,
+        ACCEPT, ACCEPT, REPORT, REPORT, REPORT, PUBLISH, PUBLISH, ACCEPT_OTHERWISE, REFUSE, REWIND, LOSE, MOVE,
+        OUTLIVED, SNAPSHOT, ROLL_BACK,
     ),
     min_size=8,
     max_size=40,
@@ -64,6 +67,7 @@ class Both:
         self.journals: dict[str, list[JournalReport]] = {name: [] for name in TERMINALS}
         self.ids = dict.fromkeys(TERMINALS, 1)
         self.published = dict.fromkeys(TERMINALS, 0)
+        self.epochs = dict.fromkeys(TERMINALS, 1)
         self.legs: dict[str, Leg] = {}
         self.states: dict[str, tuple[OrderState, int]] = {}
         self.kept: tuple[dict[str, Any], Any] = ({}, self.model.snapshot())
@@ -141,8 +145,9 @@ class Both:
         if not reports and not compare:
             return
         journal_id = f"j{self.ids[terminal]}"
-        real = self.stores[terminal].publish(journal_id, 1, reports, after=after)
-        assert real == self.model.publish(terminal, journal_id, reports, after)
+        epoch = self.epochs[terminal]
+        real = self.stores[terminal].publish(journal_id, epoch, reports, after=after)
+        assert real == self.model.publish(terminal, journal_id, reports, after, epoch)
         if real < 0:
             self.published[terminal] = -1 - real
         elif reports:
@@ -153,6 +158,26 @@ class Both:
         self.ids[terminal] += 1
         self.journals[terminal] = []
         self.published[terminal] = 0
+
+    def move(self, terminal: str) -> None:
+        """To another host, whose journal is new."""
+        self.epochs[terminal] += 1
+        self.lose(terminal)
+
+    def outlived(self, terminal: str, count: int) -> None:
+        """The executor of the epoch before publishes: as long as the store has not heard of the move, it may."""
+        epoch = self.epochs[terminal] - 1
+        reports = self.journals[terminal][:count]
+        answers: list[Any] = []
+        try:
+            answers.append(self.stores[terminal].publish("j0", epoch, reports, after=0))
+        except EpochPassed as passed:
+            answers.append(("passed", passed.since))
+        try:
+            answers.append(self.model.publish(terminal, "j0", reports, 0, epoch))
+        except EpochPassed as passed:
+            answers.append(("passed", passed.since))
+        assert answers[0] == answers[1]
 
     def snapshot(self) -> None:
         self.kept = (
@@ -180,7 +205,9 @@ class Both:
             box = client.zrange(keys.outbox(terminal), 0, -1, withscores=True)
             assert {name: int(seq) for name, seq in box} == now.outbox.get(terminal, {})
             assert self.stores[terminal].last_leg_seq() == now.counters.get(terminal, 0)
-            assert self.stores[terminal].published() == now.instances.get(terminal, ("", 0))
+            assert self.stores[terminal].published(self.epochs[terminal]) == now.instances.get(
+                terminal, ("", 0)
+            )
         stream = [
             ExecutionReport.model_validate_json(item["report"]) for _, item in client.xrange(keys.REPORTS)
         ]
@@ -221,6 +248,10 @@ def test_the_scripts_and_the_model_agree(state_server: Valkey, state_redis: Any)
                     both.published[terminal] = min(position, both.published[terminal])
                 case ("lose", terminal):
                     both.lose(terminal)
+                case ("move", terminal):
+                    both.move(terminal)
+                case ("outlived", terminal, count):
+                    both.outlived(terminal, count)
                 case ("snapshot",):
                     both.snapshot()
                 case ("roll back",):

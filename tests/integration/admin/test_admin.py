@@ -411,3 +411,21 @@ def test_roles_do_not_come_from_staff_flags(world: World) -> None:
     for path in ("terminal", "apitoken", "signalrecord", "globalmode", "auditentry"):
         assert client.get(f"/admin/executors/{path}/").status_code == 403, path
     assert Member.objects.get(user=world.ted).role == "trader"
+
+
+def test_a_published_move_shuts_out_executors_of_the_epoch_before(world: World, state_redis: Any) -> None:
+    from executors.configuration import publish_terminals
+    from executors.errors import EpochPassed
+    from executors.state import ExecutorStore
+
+    london = Terminal.objects.get(pk="london")
+    store = ExecutorStore(state_redis, "london")
+    publish_terminals([london])
+    store.publish("old", london.epoch, [], after=0)
+    london.host_id = "elsewhere"
+    london.save()
+    publish_terminals([london])
+    with pytest.raises(EpochPassed):  # before the new host has written anything
+        store.publish("old", london.epoch - 1, [], after=0)
+    store.publish("new", london.epoch, [], after=0)
+    assert store.published(london.epoch) == ("new", 0)

@@ -107,6 +107,15 @@ def test_a_leg_of_another_terminal_is_not_taken(machine: Machine) -> None:
     assert machine.venue.sends == []
 
 
+def test_a_leg_of_a_later_epoch_is_not_taken(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    """The terminal was moved: another executor runs it."""
+    leg = make_leg(make_open(1), 1)
+    machine.execution.arrive(leg.model_copy(update={"epoch": leg.epoch + 1}), "udp")
+    machine.turn()
+    assert machine.venue.sends == []
+    assert "a leg of epoch 2" in caplog.text
+
+
 # --- order and gaps ---
 
 

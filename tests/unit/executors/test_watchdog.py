@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from executors.progress import Phase, Progress, Sample
-from executors.restarts import EXIT_JOURNAL, EXIT_LOCKED, Ended, judge_end
+from executors.restarts import EXIT_JOURNAL, EXIT_LOCKED, EXIT_MOVED, Ended, judge_end
 from executors.watchdog import ThreadLook, Verdict, Watchdog, look_at
 from tradedist.clock import monotonic_ms
 
@@ -121,6 +121,7 @@ def test_a_killed_executor_is_back_at_once_and_a_hunted_one_after_a_moment() -> 
 
 def test_what_is_no_failed_start() -> None:
     assert ended(EXIT_LOCKED, failures=1, ran=False, lived_ms=5) == Ended(1, 100)
+    assert ended(EXIT_MOVED, failures=2, ran=False, lived_ms=5) == Ended(0, 0)
     assert ended(EXIT_JOURNAL, failures=2, ran=False, lived_ms=5) == Ended(0, 2_000)
     assert ended(1, ran=False, lived_ms=5, expected=True) == Ended(0, 0)
     assert ended(None, lived_ms=500, ours=False) == Ended(0, 100)
