@@ -1,8 +1,8 @@
 """Processor time of one leg, by process and thread, in fan-outs to 1, 10 and all terminals: comparable on a busy machine.
 
-`python -m bench.leg_cpu [--terminals 100] [--rounds 6] [--celery]`. From the kernel's own account of each thread
-(/proc/PID/task/TID/schedstat), less what the same processes use when nothing is ordered. What runs until the last fill was
-read delays other legs; what follows within the pause only warms the machine.
+`python -m bench.leg_cpu [--terminals 100] [--rounds 6] [--idle 6] [--sync] [--celery]`. From the kernel's own account of
+each thread (/proc/PID/task/TID/schedstat), less what the same processes use when nothing is ordered. What runs until the
+last fill was read delays other legs; what follows within the pause only warms the machine.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def line(name: str, until: float, after: float) -> None:
         print(f"{name:<34}{until:>16.0f}{after:>12.0f}{until + after:>12.0f}")
 
 
-async def run(lab: Lab, terminals: int, rounds: int) -> None:
+async def run(lab: Lab, terminals: int, rounds: int, idle_s: float) -> None:
     ours = Contender("Tradedist", Ours(lab))
     async with Reader() as reader:
         for number in range(4):
@@ -105,7 +105,7 @@ async def run(lab: Lab, terminals: int, rounds: int) -> None:
         await asyncio.sleep(3)
         meter = Meter(lab)
         before, began = meter.read(), time.perf_counter()
-        await asyncio.sleep(IDLE_S)
+        await asyncio.sleep(idle_s)
         seconds = time.perf_counter() - began
         idle: Spent = Counter(
             {name: round((spent - before[name]) / seconds) for name, spent in meter.read().items()}
@@ -114,7 +114,7 @@ async def run(lab: Lab, terminals: int, rounds: int) -> None:
         for name, spent in idle.most_common():
             print(f"{name:<34}{spent / 1000:>16.1f}")
         for size in sorted({*SIZES, terminals}):
-            if size <= terminals:
+            if size <= terminals and rounds:
                 await measure(meter, ours, reader, size, rounds * (4 if size == 1 else 1), idle)
     from executors.dispatch import close_process
 
@@ -124,7 +124,9 @@ async def run(lab: Lab, terminals: int, rounds: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="bench.leg_cpu")
     parser.add_argument("--terminals", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=6, help="0: only what idling costs")
+    parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds")
+    parser.add_argument("--sync", action="store_true", help="accounts are read twice a second")
     parser.add_argument("--celery", action="store_true", help="each order a Celery task too")
     known = parser.parse_args(arguments)
     print(machine())
@@ -134,11 +136,11 @@ def main(arguments: Sequence[str]) -> None:
         Lab(
             Path(directory),
             known.terminals,
-            ACCOUNT_SYNC_MS="3600000",
+            ACCOUNT_SYNC_MS="500" if known.sync else "3600000",
             CELERY_DISPATCH="all" if known.celery else "backup",
         ) as lab,
     ):
-        asyncio.run(run(lab, known.terminals, known.rounds))
+        asyncio.run(run(lab, known.terminals, known.rounds, known.idle))
 
 
 if __name__ == "__main__":

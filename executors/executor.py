@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -79,7 +80,9 @@ class Executor(threading.Thread):
         progress: Progress | None = None,
         *,
         prove_disk: bool = False,
+        store_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """`store_lost` is called, in another thread, when the state Redis does not answer any more."""
         super().__init__(name=f"executor-{config.terminal_id}", daemon=True)
         self.config = config
         self.directory = directory
@@ -87,6 +90,7 @@ class Executor(threading.Thread):
         self.stopped_by_us = False
         self.served = threading.Event()  # for the first time; also set at an end
         self._prove_disk = prove_disk
+        self._store_lost = store_lost
         self._progress = progress or Progress(directory / "progress")
         self._terminal = WatchedTerminal(
             terminal,
@@ -198,6 +202,7 @@ class Executor(threading.Thread):
             facts=self._facts,
             alerts=self._alerts,
             emit=self._inbox.tell,
+            lost=self._store_lost,
         )
         self._clock.link = self._link
         self._resolution = Resolution(

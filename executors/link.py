@@ -37,6 +37,7 @@ BATCH = 200
 DRAIN_LIMIT = 500
 BACKOFF_S = (0.05, 1.0)
 ALIVE_MS = 4_000
+ANSWER_S = 1.0  # a Redis that takes longer counts as gone; Celery's worker goes by that too
 CLOCK_TRIES, QUICK_US = 3, 20_000
 
 
@@ -128,6 +129,7 @@ class Link(threading.Thread):
         facts: InstanceFacts,
         alerts: Alerts,
         emit: Callable[[Event], None],
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="link", daemon=True)
         self.terminal_id = terminal_id
@@ -143,7 +145,8 @@ class Link(threading.Thread):
         self._journal_id = journal_id
         self._facts = facts
         self._emit = emit
-        self._store = ExecutorStore(state(), terminal_id)
+        self._lost = lost
+        self._store = ExecutorStore(state(ANSWER_S), terminal_id)
         self._wake = Wake()
         self._stopping = threading.Event()
         self._published = -1  # -1: not compared with Redis since the connection was made
@@ -275,6 +278,7 @@ class Link(threading.Thread):
             except redis.RedisError as error:
                 if self.connected:
                     logger.warning("the state Redis does not answer: %s", error, extra={"action": "link"})
+                    self._lost()
                 self.connected = False
                 self._stands_at(-1)
                 self._shown_facts = {}

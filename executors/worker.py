@@ -30,6 +30,7 @@ from executors.progress import Progress
 from executors.restarts import EXIT_CONFIG, EXIT_JOURNAL, EXIT_LOCKED, EXIT_MOVED
 from executors.terminals.factory import open_terminal
 from tradedist import celery_consumer, keys
+from tradedist.celery_bell import Bell, asks_seldom
 from tradedist.wire import Keyring
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def main(
         logger.error("%s cannot be opened: %s", terminal_id, error)
         return EXIT_CONFIG
     sys.setswitchinterval(SWITCH_S)
-    executor = Executor(config, directory, terminal, progress, prove_disk=prove_disk)
+    bell = Bell()
+    executor = Executor(config, directory, terminal, progress, prove_disk=prove_disk, store_lost=bell.lost)
     listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit, sockets)
     executor.announce(pid=str(os.getpid()), address=listener.address)
     runtime.set_current(executor)
@@ -76,7 +78,7 @@ def main(
     executor.served.wait(
         FIRST_S
     )  # orders first: Celery is their second wake-up, and takes the processor for a while
-    worker = celery_worker(app, terminal_id)
+    worker = celery_worker(app, terminal_id, bell)
     handing_over = _hand_over_when_asked()
     _end_with(executor)
     try:
@@ -96,9 +98,13 @@ def main(
     return 1 if executor.failed else 0
 
 
-def celery_worker(app: Celery, terminal_id: str) -> Any:
-    """The worker of a terminal's queue; its only one, since its process holds the terminal's lock."""
+def celery_worker(app: Celery, terminal_id: str, bell: Bell) -> Any:
+    """The worker of a terminal's queue; its only one, since its process holds the terminal's lock.
+
+    `bell` tells it of signals, and of a Redis that does not answer the executor's link.
+    """
     celery_consumer.alone_at_its_queue(app, keys.unacked(terminal_id))
+    asks_seldom(app, bell)
     return app.Worker(
         hostname=f"{terminal_id}@{settings.HOST_ID}",
         queues=[keys.terminal_queue(terminal_id)],

@@ -9,13 +9,14 @@ import logging
 from typing import Any
 
 import redis
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown, reserved_requests
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0
+LOOK_S = 1.0  # after a task's end
+SELDOM_S = 30.0  # whatever ended it
 FIRST_S, STEP_S, LONGEST_S = 0.05, 0.05, 0.5
 
 
@@ -24,22 +25,32 @@ class NoLostAcknowledgement(bootsteps.StartStopStep):
 
     Celery logs "Couldn't ack" and goes on; when the broker then answers again on the same connection (it was frozen, not
     killed) nothing ever ends the wait. In a solo worker no task is at work when a timer runs: a message that is held
-    then is such a one, and a new connection has it given out again.
+    then is such a one, and a new connection has it given out again. It looks when a task has ended, and now and then.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._timer: Any = None
+        self._parent: Any = None
+        self._timers: list[Any] = []
 
     def start(self, parent: Any) -> None:
-        self._timer = parent.timer.call_repeatedly(LOOK_S, self._look, (parent,))
+        self._parent = parent
+        self._timers = [parent.timer.call_repeatedly(SELDOM_S, self._look, (parent,))]
+        signals.task_postrun.connect(self._task_ended)
 
     def stop(self, parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        signals.task_postrun.disconnect(self._task_ended)
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _task_ended(self, **_: Any) -> None:
+        """In a burst one look at its end; its acknowledgement follows in this thread."""
+        for timer in self._timers[1:]:
+            timer.cancel()
+        self._timers[1:] = [self._parent.timer.call_after(LOOK_S, self._look, (self._parent,))]
 
     def _look(self, parent: Any) -> None:
         consumer = parent.task_consumer

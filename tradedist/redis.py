@@ -23,9 +23,9 @@ CONNECTIONS = 32  # of one asynchronous client; more of them only switch more (m
 WAIT_S = 5.0  # for one of them; longer counts as a Redis that does not answer
 
 
-def state() -> "redis.Redis":
-    """A client of the state Redis, answers decoded as text."""
-    return _client(settings.REDIS_STATE_URL)
+def state(timeout_s: float = TIMEOUT_S) -> "redis.Redis":
+    """A client of the state Redis, answers decoded as text. `timeout_s`: an answer may take so long."""
+    return _client(settings.REDIS_STATE_URL, timeout_s)
 
 
 def ticks() -> "redis.Redis":
@@ -67,12 +67,12 @@ async def close_loop_clients() -> None:
         await client.aclose()
 
 
-def _client(url: str) -> "redis.Redis":
+def _client(url: str, timeout_s: float = TIMEOUT_S) -> "redis.Redis":
     client: redis.Redis = redis.Redis.from_url(
         read_nodes(url)[0],
         **connects(url),
         decode_responses=True,
-        socket_timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )

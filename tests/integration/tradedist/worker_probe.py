@@ -5,10 +5,17 @@
 
 import logging
 import sys
+import threading
 import time
 from pathlib import Path
 
+import redis
 from celery import Celery, shared_task
+from django.conf import settings
+
+from executors.link import ANSWER_S
+from tradedist.celery_bell import Bell
+from tradedist.redis import state
 
 TERMINAL = "probe"
 TASK = "tests.probe"
@@ -27,11 +34,27 @@ def note(text: str) -> None:
         notes.write(f"{time.time():.3f} {text}\n")
 
 
+def watch(bell: Bell) -> None:
+    """As an executor's link does: asks now and then, and says when there is no answer any more."""
+    client, answered = state(ANSWER_S), True
+    while True:
+        time.sleep(settings.CONFIG_POLL_MS / 1000)
+        try:
+            client.ping()
+            answered = True
+        except redis.RedisError:
+            if answered:
+                bell.lost()
+            answered = False
+
+
 def main(app: Celery) -> None:
     from executors.worker import celery_worker
 
     logging.basicConfig(level="INFO")
-    celery_worker(app, TERMINAL).start()
+    bell = Bell()
+    threading.Thread(target=watch, args=(bell,), daemon=True).start()
+    celery_worker(app, TERMINAL, bell).start()
 
 
 if __name__ == "__main__":
