@@ -26,6 +26,7 @@ from bench.orders import OURS, PAUSE_S, Table, show_trace
 from bench.workers import Workers
 
 LIMIT_S = 30.0
+WATCHED_S = 2.0  # between orders, as a trader has it who looks at the chart first
 
 
 class Client:
@@ -91,7 +92,7 @@ def stopped(*processes: "subprocess.Popen[bytes]") -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
 
 
-def measure(lab: Lab, rounds: int, orders: int) -> None:
+def measure(lab: Lab, rounds: int, orders: int, watched: int) -> None:
     from executors import tokens
 
     token, _ = tokens.create(lab.user, "bench", actor="bench")
@@ -103,6 +104,7 @@ def measure(lab: Lab, rounds: int, orders: int) -> None:
         for port in (lab.port, plain_port):
             wait_for(f"http://127.0.0.1:{port}/api/health")
         table, answers = Table("Round trip through browser socket and web"), Table("… until accepted")
+        rested = Table(f"The same, {WATCHED_S:.0f} s after the last order")
         reports: list[dict[str, Any]] = []
 
         def block(name: str, port: int) -> None:
@@ -115,6 +117,9 @@ def measure(lab: Lab, rounds: int, orders: int) -> None:
                     table.samples.setdefault(name, []).append(client.place(number))
                     time.sleep(PAUSE_S)
                 answers.samples.setdefault(name, []).extend(client.accepted_ms)
+                for number in range(watched):
+                    time.sleep(WATCHED_S)
+                    rested.samples.setdefault(name, []).append(client.place(number))
                 if name == OURS:
                     reports.extend(client.reports)
 
@@ -129,6 +134,7 @@ def measure(lab: Lab, rounds: int, orders: int) -> None:
                 block(celery_queue.NAME, plain_port)
     table.show(celery_queue.NAME)
     answers.show(celery_queue.NAME)
+    rested.show(celery_queue.NAME)
     show_trace(reports)
 
 
@@ -149,7 +155,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory(prefix="tradedist-bench-") as name, Lab(Path(name), 1) as lab:
-        measure(lab, *((1, 5) if options.short else (6, 40)))
+        measure(lab, *((1, 4, 2) if options.short else (6, 40, 6)))
 
 
 if __name__ == "__main__":

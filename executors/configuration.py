@@ -2,20 +2,21 @@
 
 Precedes: supervisor and executors compare versions and take a new configuration over. Follows: whoever saves a
 terminal calls `publish_after_commit`; the beat and the start call `publish_all`, which repairs what a failed publish
-or a rolled back Redis left behind. The only writer of CONFIGS, CONFIG_VERSIONS and MODES.
+or a rolled back Redis left behind. The only writer of CONFIGS, CONFIG_VERSIONS, MODES and ACCESS_VERSION.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
+from uuid import uuid4
 
 import redis
 from django.db import transaction
 from pydantic import ValidationError
 
 from executors.messages import RiskLimits, Sizing, TerminalConfig
-from executors.models import GlobalMode, Terminal
+from executors.models import AuditEntry, GlobalMode, Terminal
 from tradedist import keys
 from tradedist.redis import state
 
@@ -165,11 +166,32 @@ def global_mode() -> str:
 
 def access_changed() -> None:
     """Makes every web process read users and grants anew for the next order. Without Redis there is no next order;
-    what was remembered then ends by age."""
+    should it be away only from here, `publish_access` repairs it."""
     try:
-        pipe = state().pipeline(transaction=True)
-        pipe.incr(keys.ACCESS_VERSION)
-        pipe.publish(keys.CONFIG_CHANGES, "access")  # the sockets look again
-        pipe.execute()
+        _new_access_version(state(), _last_entry())
     except redis.RedisError as error:
-        logger.warning("the access version could not be raised: %s", error)
+        logger.warning("the access version could not be set: %s", error)
+
+
+def publish_access(client: "redis.Redis | None" = None, *, anyway: bool = False) -> bool:
+    """A new access version if the one in Redis is of another audit entry than the last: missed, rolled back, or the
+    database was restored. `anyway`: for changes that have no entry, made past the platform. Raises redis.RedisError."""
+    client = client or state()
+    last = _last_entry()
+    held = str(client.get(keys.ACCESS_VERSION) or "0").partition(".")[0]
+    if fresh := anyway or held != str(last):
+        _new_access_version(client, last)
+    return fresh
+
+
+def _last_entry() -> int:
+    """Whatever changes access has an audit entry."""
+    return AuditEntry.objects.order_by("-position").values_list("position", flat=True).first() or 0
+
+
+def _new_access_version(client: "redis.Redis", last: int) -> None:
+    """Never one that was there before: what was read under an older version does not become valid again."""
+    pipe = client.pipeline(transaction=True)
+    pipe.set(keys.ACCESS_VERSION, f"{last}.{uuid4().hex}")
+    pipe.publish(keys.CONFIG_CHANGES, "access")  # the sockets look again
+    pipe.execute()

@@ -35,7 +35,6 @@ CLOSE_PRIORITY, OPEN_PRIORITY = 0, 3  # Redis lists in Celery: 0 goes first
 ADDRESSES_AGE_MS = 500
 BESIDE_S = 0.02  # known ones are read again when the order that found them old is on its way
 COLLECT_S = 0.02
-LOOK_AGAIN_S = 0.01  # whether the orders of tasks that wait have an outcome
 MAX_LOOKS = 1000  # for addresses at once; beyond it the outbox alone wakes who is not known
 MAX_PENDING = 10_000  # orders on their way to a task; of more only datagrams, frames and the outbox tell
 BATCH = 500  # Celery messages in one pipeline
@@ -58,6 +57,7 @@ class Fanout:
         self._collected: list[tuple[Leg, str]] = []  # become tasks together
         self._pending = 0  # orders whose tasks are not published yet
         self._progress = graces.Progress()
+        self._open: dict[str, _Open] = {}  # by order_id: whose tasks wait for its outcome
         self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-publish")
 
     def wake(self, legs: Sequence[tuple[Leg, str]]) -> None:
@@ -84,6 +84,10 @@ class Fanout:
     def reported(self, report: ExecutionReport) -> None:
         """What the process's hub reads. Without it all graces last as long as they may."""
         self._progress.reported(report)
+        waits = self._open.get(report.order_id)
+        if waits and self._progress.ended(report.order_id):
+            del self._open[report.order_id]
+            waits.ended()
 
     async def close(self) -> None:
         """Waits a little for what is in the background. What is left to wake, the outbox wakes."""
@@ -149,11 +153,16 @@ class Fanout:
 
     async def _outcomes(self, legs: Sequence[tuple[Leg, str]]) -> None:
         """Returns when all have one, or their time is over."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + graces.open_tasks_s(len(legs))
-        ended = self._progress.ended
-        while loop.time() < until and not all(ended(leg.order_id) for leg, _ in legs):  # noqa: ASYNC110  bounded
-            await asyncio.sleep(LOOK_AGAIN_S)
+        without = [leg.order_id for leg, _ in legs if not self._progress.ended(leg.order_id)]
+        if not without:
+            return
+        waits = _Open(len(without))
+        self._open |= dict.fromkeys(without, waits)
+        try:
+            await asyncio.wait([waits.all_ended], timeout=graces.open_tasks_s(len(legs)))
+        finally:
+            for order_id in without:
+                self._open.pop(order_id, None)
 
     async def _publish(self, legs: Sequence[tuple[Leg, str]]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._publisher, publish_tasks, legs)
@@ -191,6 +200,19 @@ class Fanout:
             logger.warning("the executors' addresses could not be read: %s", error)
             return
         self._addresses = {name: address for name, address in zip(names, found, strict=True) if address}
+
+
+class _Open:
+    """Orders whose tasks wait together until the last of them has an outcome."""
+
+    def __init__(self, orders: int) -> None:
+        self._left = orders
+        self.all_ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ended(self) -> None:
+        self._left -= 1
+        if not self._left and not self.all_ended.done():
+            self.all_ended.set_result(None)
 
 
 def publish_tasks(legs: Sequence[tuple[Leg, str]]) -> None:

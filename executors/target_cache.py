@@ -21,9 +21,11 @@ from tradedist import keys
 from tradedist.clock import monotonic_ms
 
 SIZE = 1000
-REFRESH_MS = 500  # from then on it is read again beside the order that it serves
+REFRESH_MS = 5_000  # from then on it is read again beside the order that it serves
 BESIDE_S = 0.02
-AGE_MS = 1_000  # should a version be missed (the store was away at the change), for no longer than this
+# A trader who watches the chart for minutes should not wait for the database when he acts. The version guards what is
+# remembered; should one have been missed (the store was away at the change), it is repaired every 30 seconds.
+AGE_MS = 600_000
 
 Key = tuple[Any, ...]
 

@@ -104,6 +104,7 @@ def publish_configuration() -> int:
     """Publishes the configuration again, should Redis have lost or missed it."""
     from executors import configuration  # needs Django's tables
 
+    configuration.publish_access()
     return configuration.publish_all().changed
 
 

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from executors import audit, demo, grants, tokens
 from executors.checks import check_order_ages, check_redis_servers, check_terminals
-from executors.configuration import build, publish_all, strictest
+from executors.configuration import build, publish_access, publish_all, strictest
 from executors.credentials import unseal
 from executors.models import AuditEntry, Terminal, TerminalGrant
 from executors.terminals.paper.broker.broker import Broker, Options
@@ -137,6 +137,22 @@ def test_publish_config_repairs_whatever_redis_lost(state_redis: Any) -> None:
     state_redis.hset(keys.MODES, "terminal:london", "HALTED")  # nobody but us writes here: it goes back
     publish_all()
     assert state_redis.hget(keys.MODES, "terminal:london") == "ACTIVE"
+
+
+@pytest.mark.django_db
+def test_an_access_version_that_redis_missed_is_repaired(state_redis: Any) -> None:
+    World()
+    audit.append("ops", "user changed", "user ted")  # nobody tells Redis: its store is away
+    assert publish_access()
+    first = state_redis.get(keys.ACCESS_VERSION)
+    assert not publish_access(), "it is known: nobody has to read anew"
+    audit.append("ops", "user changed", "user ann")
+    assert publish_access()
+    second = state_redis.get(keys.ACCESS_VERSION)
+    state_redis.set(keys.ACCESS_VERSION, first)  # rolled back
+    assert publish_access()
+    run("publish_config")
+    assert len({first, second, state_redis.get(keys.ACCESS_VERSION)}) == 3, "none comes twice"
 
 
 @pytest.mark.django_db

@@ -1,11 +1,12 @@
-"""`manage.py publish_config`: publishes every terminal's configuration and the modes to Redis, now."""
+"""`manage.py publish_config`: publishes every terminal's configuration and the modes to Redis, now, and has every web
+process read users and grants anew: for changes that were made past the platform, in the database itself."""
 
 from typing import Any
 
 import redis
 from django.core.management.base import BaseCommand, CommandError
 
-from executors.configuration import publish_all
+from executors.configuration import publish_access, publish_all
 
 
 class Command(BaseCommand):
@@ -13,6 +14,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            publish_access(anyway=True)
             published = publish_all()
         except redis.RedisError as error:
             raise CommandError(
