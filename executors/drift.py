@@ -21,7 +21,7 @@ OF_PEOPLE = frozenset(
     {0, 1, 2, 3}
 )  # DEAL_REASON_CLIENT, _MOBILE, _WEB, _EXPERT; all others are the broker's own doing
 NEVER_OURS = frozenset({1, 2})  # DEAL_REASON_MOBILE, _WEB: such a close may repeat our position's magic
-ENTRY_IN, ENTRY_INOUT = 0, 2
+ENTRY_IN, ENTRY_OUT, ENTRY_INOUT = 0, 1, 2
 DEAL_CREDIT = 3
 CANCELED, PARTIAL, FILLED, REJECTED, EXPIRED = 2, 3, 4, 5, 6  # ORDER_STATE_*
 
@@ -57,6 +57,7 @@ class Doubt:
     since_ms: int  # when it was first seen
     from_ms: int  # when it was not so yet
     before: Decimal | Levels = ZERO
+    position_id: int = 0  # of a position: what its deals name
 
 
 @dataclass(slots=True)
@@ -76,27 +77,27 @@ class DriftWatch:
             old = before.positions.get(ticket)
             if old is None:
                 if position.order_id is None:
-                    self._doubt("appeared", ticket, position.symbol, before, now)
+                    self._doubt("appeared", ticket, position, before, now)
                 continue
             if old.lots != position.lots:
-                self._doubt("lots", ticket, position.symbol, before, now, old.lots)
+                self._doubt("lots", ticket, position, before, now, old.lots)
             armed = any(item.trailing or item.break_even for item in (old, position))
             if _stops(old) != _stops(position) and not armed:
-                self._doubt("stops", ticket, position.symbol, before, now, _stops(old))
+                self._doubt("stops", ticket, position, before, now, _stops(old))
         for ticket in before.positions.keys() - now.positions.keys():
-            self._doubt("gone", ticket, before.positions[ticket].symbol, before, now)
+            self._doubt("gone", ticket, before.positions[ticket], before, now)
         for ticket, order in now.orders.items():
             earlier = before.orders.get(ticket)
             if earlier is None:
                 if order.order_id is None:
-                    self._doubt("order appeared", ticket, order.symbol, before, now)
+                    self._doubt("order appeared", ticket, order, before, now)
             elif earlier.order_type == order.order_type and _levels(earlier) != _levels(order):
                 # one whose stop was reached goes on as another type, at its limit price
-                self._doubt("order changed", ticket, order.symbol, before, now, _levels(earlier))
+                self._doubt("order changed", ticket, order, before, now, _levels(earlier))
         for ticket in before.orders.keys() - now.orders.keys():
-            self._doubt("order gone", ticket, before.orders[ticket].symbol, before, now)
+            self._doubt("order gone", ticket, before.orders[ticket], before, now)
         if before.account.balance != now.account.balance:
-            self._doubt("balance", 0, "", before, now, before.account.balance)
+            self._doubt("balance", 0, None, before, now, before.account.balance)
 
     def history_from(self) -> int | None:
         """From when on the terminal's history is needed; None when nothing is in doubt."""
@@ -109,7 +110,7 @@ class DriftWatch:
         for deal in deals:
             by_position.setdefault(deal.position_id, []).append(deal)
         for key, doubt in list(self.doubts.items()):
-            mine = deals if doubt.kind == "balance" else by_position.get(doubt.ticket, [])
+            mine = deals if doubt.kind == "balance" else by_position.get(doubt.position_id, [])
             verdict = self._judge(doubt, mine, history, known)
             if verdict is None:
                 continue
@@ -128,13 +129,16 @@ class DriftWatch:
         self,
         kind: str,
         ticket: int,
-        symbol: str,
+        about: PositionState | PendingOrderState | None,
         before: Holdings,
         now: Holdings,
         was: Decimal | Levels = ZERO,
     ) -> None:
-        if (kind, ticket) not in self.doubts:
-            self.doubts[kind, ticket] = Doubt(kind, ticket, symbol, now.at_ms, before.at_ms, was)
+        if (kind, ticket) in self.doubts:
+            return
+        symbol = about.symbol if about is not None else ""
+        position_id = (about.position_id or ticket) if isinstance(about, PositionState) else 0
+        self.doubts[kind, ticket] = Doubt(kind, ticket, symbol, now.at_ms, before.at_ms, was, position_id)
 
     def _judge(
         self, doubt: Doubt, deals: Collection[Deal], history: Collection[Order], known: Known
@@ -162,7 +166,10 @@ class DriftWatch:
         levels = _stops(held) if held else _levels(waiting) if waiting else None
         if levels is None or levels == doubt.before or levels in known.asked(doubt.ticket):
             return ()  # gone, as it was, or as we asked
-        if age < CONFIRM_MS:
+        merges = held is not None and not now.account.hedging
+        if merges and _brought(doubt, levels, deals, history, known):
+            return ()
+        if age < (HISTORY_MS if merges else CONFIRM_MS):
             return None
         if held is not None:
             text = f"Stop loss and take profit of position {doubt.ticket} were changed at the terminal to {_text(levels)}."
@@ -233,6 +240,22 @@ def _by_others(doubt: Doubt, held: PositionState | None, deal: Deal) -> tuple[st
         return "POSITION_CLOSED", f"{where} was closed by somebody else ({by})."
     lots = f" and has {held.lots:f} lots" if held else ""
     return "LOTS_CHANGED", f"{where} was changed by somebody else ({by}){lots}."
+
+
+def _brought(
+    doubt: Doubt, levels: Levels, deals: Iterable[Deal], history: Collection[Order], known: Known
+) -> bool:
+    """Whether orders of ours that were filled into a netting account's one position brought its new stops along."""
+    since = doubt.from_ms - SLACK_MS
+    filled = {
+        deal.order for deal in deals if deal.time_ms >= since and deal.entry != ENTRY_OUT and known.ours(deal)
+    }
+    orders = [order for order in history if order.ticket in filled]
+    before = doubt.before if isinstance(doubt.before, tuple) else (None, None)
+    return bool(orders) and all(
+        level in {was, *named} for level, was, named in
+        zip(levels, before, ([order.sl for order in orders], [order.tp for order in orders]), strict=True)
+    )  # fmt: skip
 
 
 def _judge_balance(

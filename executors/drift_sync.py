@@ -58,7 +58,8 @@ class DriftSync:
         until = account.time_ms + DAY_MS
         deals = self._terminal.history_deals(since, until)
         kinds = {kind for kind, _ in self._watch.doubts}
-        history = self._terminal.history_orders(since, until) if "order gone" in kinds else ()
+        wanted = "order gone" in kinds or ("stops" in kinds and not account.hedging)
+        history = self._terminal.history_orders(since, until) if wanted else ()
         events = self._watch.judge(deals, history, self._known())
         for event in events:
             self._alarm(f"{event.code}: {event.message}")

@@ -60,6 +60,7 @@ def position_states(
         PositionState(
             terminal_id=config.terminal_id,
             position_ticket=item.ticket,
+            position_id=item.identifier,
             symbol=to_canonical(config, item.symbol),
             broker_symbol=item.symbol,
             side="buy" if item.type == 0 else "sell",

@@ -202,6 +202,7 @@ class AccountState(Message):
 class PositionState(Message):
     terminal_id: str
     position_ticket: int
+    position_id: int = 0  # what deals name; a reversal changes the ticket only. 0: not known
     symbol: str  # canonical
     broker_symbol: str
     side: Side

@@ -63,6 +63,7 @@
  * @typedef {object} Position
  * @property {string} terminal_id
  * @property {number} position_ticket
+ * @property {number} [position_id] what deals name; a reversal changes the ticket only
  * @property {string} symbol
  * @property {Side} side
  * @property {number} lots

@@ -159,9 +159,19 @@ def test_netting_of_ours_is_no_drift_and_a_hand_in_it_is(
     monkeypatch.setattr(drift, "HISTORY_MS", 400)
     rig = Watched(broker, tmp_path, "net")
     try:
-        for side, lots in (("buy", 0.2), ("buy", 0.1), ("sell", 0.5)):  # more of it, then the other way round
+        # more of it, the other way round twice, more and less of that, and stops that an open brings along
+        for side, lots in (
+            ("buy", 0.2),
+            ("buy", 0.1),
+            ("sell", 0.5),
+            ("buy", 0.4),
+            ("buy", 0.1),
+            ("sell", 0.1),
+        ):
             rig.settle(rig.signal("open", side=side, lots=lots))
             rig.stays_quiet()
+        rig.settle(rig.signal("open", side="buy", lots=0.1, stop_loss=1.05))
+        rig.stays_quiet()
         Hand(rig).send(**BUY | {"volume": 0.05})
         rig.comes_to({"LOTS_CHANGED": 1})
     finally:

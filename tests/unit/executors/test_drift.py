@@ -64,9 +64,14 @@ class Desk:
     """A watch with what it is shown, and time."""
 
     def __init__(
-        self, *positions: PositionState, orders: Collection[PendingOrderState] = (), balance: str = "100"
+        self,
+        *positions: PositionState,
+        orders: Collection[PendingOrderState] = (),
+        balance: str = "100",
+        hedging: bool = True,
     ) -> None:
         self.now = AT
+        self.hedging = hedging
         self.watch = DriftWatch()
         self.deals: list[Deal] = []
         self.history: list[Order] = []
@@ -91,7 +96,7 @@ class Desk:
         account = AccountState.model_validate(
             {
                 "terminal_id": "a", "login": 1, "server": "S", "currency": "USD", "balance": self.balance, "equity": "0",
-                "margin": "0", "margin_free": "0", "margin_level": "0", "profit": "0", "leverage": 1, "hedging": True,
+                "margin": "0", "margin_free": "0", "margin_level": "0", "profit": "0", "leverage": 1, "hedging": self.hedging,
                 "trade_allowed": True, "connected": True, "time_ms": self.now,
             }
         )  # fmt: skip
@@ -215,6 +220,39 @@ def test_stops_that_we_asked_for_or_that_came_back_or_are_trailed_are_none() -> 
     trailed = {"trailing": {"distance": "0.001"}, "stop_loss": "1.07"}
     desk = Desk(position(1))
     assert desk.look(position(1, **trailed), after_ms=60_000) == []
+
+
+def test_a_position_that_was_turned_over_twice_has_the_deals_of_its_identifier() -> None:
+    """A reversal on a netting account changes the ticket; deals go on to name the identifier."""
+    desk = Desk(position(7, position_id=1, order_id="x:a"), hedging=False)
+    desk.deals = [deal(92, 1, entry=2, magic=OURS)]
+    turned = {"position_id": 1, "side": "sell", "order_id": "y:a"}
+    assert desk.look(position(8, **turned), after_ms=HISTORY_MS) == []
+    desk.deals.append(deal(93, 1, entry=0, magic=OURS, time_ms=desk.now))
+    assert desk.look(position(8, **turned, lots="1.5"), after_ms=HISTORY_MS) == []
+    assert desk.look(after_ms=500) == []
+    assert desk.look(after_ms=HISTORY_MS) == ["POSITION_MISSING"]
+
+
+def test_stops_that_an_open_of_ours_brought_into_a_netting_position_are_none() -> None:
+    desk = Desk(position(1, take_profit="1.2"), hedging=False)
+    changed = position(1, stop_loss="1.05", take_profit="1.2")
+    assert desk.look(changed, after_ms=CONFIRM_MS * 2) == []  # the history may trail
+    desk.deals = [deal(92, 1, entry=0, magic=OURS)]
+    desk.history = [replace(past(80, 4), sl=Decimal("1.05"))]
+    assert desk.look(changed) == []
+    assert desk.look(changed, after_ms=HISTORY_MS) == []
+    assert desk.watch.history_from() is None
+
+
+@pytest.mark.parametrize("fields", [{"magic": 1}, {"magic": OURS, "entry": 1}, {"magic": OURS, "order": 81}])
+def test_stops_of_a_netting_position_that_no_open_of_ours_explains(fields: dict[str, Any]) -> None:
+    desk = Desk(position(1), hedging=False)
+    desk.deals = [deal(92, 1, **fields)]
+    desk.history = [replace(past(80, 4), sl=Decimal("1.05")), replace(past(81, 4), sl=Decimal("1.06"))]
+    changed = position(1, stop_loss="1.05")
+    assert desk.look(changed) == []
+    assert desk.look(changed, after_ms=HISTORY_MS) == ["STOPS_CHANGED"]
 
 
 def test_pending_orders_of_others_and_changed_ones() -> None:
