@@ -5,6 +5,7 @@ back what Redis has for the executor: waiting legs, configuration, modes, the ti
 every 50 ms to 1 s; the journal keeps what could not be published.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -303,10 +304,8 @@ class Link(threading.Thread):
         self._stands_at(-1)
         self._emit(passed)
         self._alerts.raise_(AlertCode.EXECUTOR_OUTLIVED, self.terminal_id, str(passed))
-        try:
+        with contextlib.suppress(redis.RedisError):  # the log has it
             self._alerts.flush(self._store.redis)
-        except redis.RedisError as error:
-            logger.warning("the alert could not be written: %s", error, extra={"action": "link"})
 
     def _pause_s(self) -> float:
         due = min(self._due.drain, self._due.config, self._due.compare, self._due.clock, self._due.alive)
