@@ -43,6 +43,9 @@ class AlertCode(StrEnum):
     JOURNAL_LARGE = "JOURNAL_LARGE"  # above its limit: settled orders are forgotten sooner
     ORDER_UNRESOLVED = "ORDER_UNRESOLVED"  # a look at the broker and its answer contradict each other
     LATE_FILL = "LATE_FILL"  # executed after it was given up; adopted
+    LEVELS_NOT_SET = (
+        "LEVELS_NOT_SET"  # of a pending order that was filled while a modify's answer was missing
+    )
     DRIFT = "DRIFT"  # something at the terminal that no order of ours explains
     RESTART_STOPPED = "RESTART_STOPPED"  # a rolling restart went no further
 
@@ -55,6 +58,7 @@ EVENTS = frozenset(
         AlertCode.JOURNAL_LOST,
         AlertCode.ORDER_UNRESOLVED,
         AlertCode.LATE_FILL,
+        AlertCode.LEVELS_NOT_SET,
         AlertCode.DRIFT,
         AlertCode.RESTART_STOPPED,
     }

@@ -23,6 +23,9 @@ from executors.terminals.base import Order
 from executors.wishes import CLOSE_BY, MODIFY, REMOVE, SLTP, TIME_SPECIFIED
 
 NOT_SO = "Two clean looks at the terminal did not find it so: it was not done, or a later change has taken its place."
+NAMED = frozenset(
+    {"price", "stoplimit", "sl", "tp", "type_time"}
+)  # what a modify may wish of a pending order
 CHANGES = frozenset({SLTP, MODIFY, REMOVE, CLOSE_BY})
 OUT_BY = 3  # DEAL_ENTRY_OUT_BY
 REASONS = {4: "by its stop loss", 5: "by its take profit", 6: "by stop-out"}
@@ -73,20 +76,35 @@ def _levels(wish: dict[str, Any], sweep: Sweep) -> Found | None:
 def _modified(wish: dict[str, Any], sweep: Sweep) -> Found | None:
     ticket = wish["order"]
     order = next((item for item in sweep.orders if item.ticket == ticket), None)
-    if order is None:
-        return _ended(ticket, sweep)
-    if not _are(wish, {"price": order.price_open, "sl": order.sl, "tp": order.tp}):
+    if order is not None:
+        return _reached(orders=(ticket,)) if _is_as_wished(wish, order) else None
+    past = _past(ticket, sweep)
+    if past is None:
         return None
+    filled = past.volume_current < past.volume_initial
+    if filled and NAMED & wish.keys() and _is_as_wished(wish, past):
+        return _reached(orders=(ticket,))  # its position has begun with that
+    return Found(
+        Outcome.REFUSED,
+        order_tickets=(ticket,),
+        message=f"Order {ticket} {ENDS.get(past.state, 'has ended')} meanwhile.",
+        left={"sl": str(past.sl), "tp": str(past.tp)} if filled else None,
+    )
+
+
+def _is_as_wished(wish: dict[str, Any], order: Order) -> bool:
+    if not _are(wish, {"price": order.price_open, "sl": order.sl, "tp": order.tp}):
+        return False
     limit = Decimal(wish.get("stoplimit", "0"))
     if limit and limit != order.price_stoplimit:
-        return None
+        return False
     if "type_time" in wish:
         timed = order.type_time >= TIME_SPECIFIED
         if wish["type_time"] != order.type_time:
-            return None
+            return False
         if timed and wish["expiration_ms"] // 1000 != order.expiration_ms // 1000:
-            return None
-    return _reached(orders=(ticket,))
+            return False
+    return True
 
 
 def _are(wish: dict[str, Any], now: dict[str, Decimal]) -> bool:
@@ -145,17 +163,6 @@ def _closed(ticket: int, sweep: Sweep) -> Found | None:
         Outcome.REFUSED,
         position_tickets=(ticket,),
         message=f"Position {ticket} was closed {how} before that.",
-    )
-
-
-def _ended(ticket: int, sweep: Sweep) -> Found | None:
-    past = _past(ticket, sweep)
-    if past is None:
-        return None
-    return Found(
-        Outcome.REFUSED,
-        order_tickets=(ticket,),
-        message=f"Order {ticket} {ENDS.get(past.state, 'has ended')} meanwhile.",
     )
 
 

@@ -6,6 +6,7 @@ the terminal, sends nothing. A pending order that was filled meanwhile passes it
 
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from executors.errors import Code, TerminalError, TerminalUnavailable
@@ -44,6 +45,8 @@ class Completion:
             target = holdings.position(change["position"])
             if target is None:
                 return Denial(Code.NO_TARGET, f"Position {change['position']} is not there any more.")
+            if (later := _overtaken(row, change, target, hedging=self._hedging())) is not None:
+                return later
             raising = raises_risk([change], [target], ())
         elif change["action"] == MODIFY:
             target = holdings.order(change["order"])
@@ -68,10 +71,7 @@ class Completion:
             became = next((item for item in held if may_have_joined(change, item)), None)
         others = [item for item in planned if item != change]
         if change.keys() & ENTRY or (became is None and opened is None):
-            return Denial(
-                Code.NO_TARGET,
-                f"Order {change['order']} is not pending any more: it was filled, or has ended.",
-            )
+            return _not_pending(change, became)
         if became is None:
             execution.resting.pop(opened or "", None)
             plan = {"changes": others, "waiting": [*row.plan["waiting"], opened]}
@@ -96,3 +96,29 @@ class Completion:
             logger.warning("history of order %s: %s", ticket, error, extra={"action": "modify"})
             return False
         return any(item.ticket == ticket and item.volume_current < item.volume_initial for item in past)
+
+
+def _not_pending(change: Change, became: Position | None) -> Denial:
+    gone = f"Order {change['order']} is not pending any more: it was filled, or has ended."
+    if became is None or not change.keys() & {"sl", "tp"}:
+        return Denial(Code.NO_TARGET, gone)
+    left = (
+        f"The stop loss and take profit that came with its entry were not given to position {became.ticket}"
+    )
+    return Denial(Code.OVERTAKEN, f"{gone} {left}: set them there.")
+
+
+def _overtaken(row: LegRow, change: Change, position: Position, *, hedging: bool) -> Denial | None:
+    """A wish whose answer was lost is late: levels that the position did not get from its order are newer than it."""
+    for item in row.requests:
+        left: dict[str, str] | None = item.result.get("left")
+        if left is None or (hedging and position.ticket != item.request["order"]):
+            continue
+        now = {"sl": position.sl, "tp": position.tp}
+        if any(name in change and Decimal(left[name]) != level for name, level in now.items()):
+            return Denial(
+                Code.OVERTAKEN,
+                f"The levels of position {position.ticket} were changed since order {item.request['order']} was filled:"
+                " they are left as they are. Set them anew if you still want it.",
+            )
+    return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from executors.errors import Code
 from executors.legs import LegRow, RequestRow
-from executors.messages import CancelSignal, CloseSignal, ProtectSignal
+from executors.messages import CancelSignal, CloseSignal, ModifySignal, ProtectSignal
 from executors.orders import OrderState, Outcome, fold
 from executors.retcodes import INVALID, LOST_RACES
 from executors.sizing import plain
@@ -87,6 +87,26 @@ def _of_changes(row: LegRow, message: str, code: str) -> Ending:
     faults = any(item.outcome is Outcome.REFUSED and not _lost_a_race(item) for item in missed)
     rejected = refusal == Code.BROKER_REFUSED and faults
     return Ending([(S.REJECTED, refusal, _with_notes(row, why))], rejected)
+
+
+def levels_not_set(row: LegRow) -> str:
+    """For an operator: a stop loss or take profit whose answer was lost, and that the position does not have which the
+    pending order has become meanwhile."""
+    signal = row.leg.signal
+    if row.state not in (S.REJECTED, S.EXPIRED) or not isinstance(signal, ModifySignal):
+        return ""
+    if signal.stop_loss is None and signal.take_profit is None:
+        return ""
+    tickets = [str(item.request["order"]) for item in row.requests if item.result.get("left") is not None]
+    closed = any(item.result.get("code") == Code.NO_TARGET for item in row.requests) or not (
+        row.plan.get("changes") or row.plan.get("waiting")
+    )
+    if not tickets or closed:
+        return ""
+    return (
+        f"order {row.order_id}: the stop loss or take profit that it wished for pending order {', '.join(tickets)} was not"
+        " set, and the order was filled meanwhile; look at the position"
+    )
 
 
 def _lost_a_race(request: RequestRow) -> bool:

@@ -52,6 +52,9 @@ class Code(StrEnum):
     SUPERSEDED = "SUPERSEDED"
     DIGEST_MISMATCH = "DIGEST_MISMATCH"
     NO_TARGET = "NO_TARGET"  # nothing is there that the signal means
+    OVERTAKEN = (
+        "OVERTAKEN"  # levels of a pending order that its fill, and perhaps others' changes, came before
+    )
     NETTING_ACCOUNT = "NETTING_ACCOUNT"
     LOTS_NOT_KNOWN = "LOTS_NOT_KNOWN"  # what is left of an open on a netting account cannot be read
     ORDER_TYPE_NOT_ALLOWED = "ORDER_TYPE_NOT_ALLOWED"

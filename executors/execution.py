@@ -16,7 +16,7 @@ from django.conf import settings
 from executors import retcodes, sending
 from executors.breaker import Breaker
 from executors.crashpoints import reached
-from executors.endings import ending
+from executors.endings import ending, levels_not_set
 from executors.errors import Code, TerminalError, TerminalUnavailable
 from executors.guard import Guard
 from executors.journal import Journal
@@ -90,6 +90,7 @@ class Execution:
         self.broker_us = 0
         self.adopted_seq = journal.adopted_seq()  # up to it a journal that was lost may have run legs
         self.adopt: Callable[[Leg], None] | None = None  # takes such a leg when the outbox still has it
+        self.alarm: Callable[[str, str], None] = logger.error  # code, text
         self.holdings = LaggingHoldings(lambda: self.terminal, clock)
         self.holdings.recall(journal.answered_since(clock.now_ms() - LAG_MS))
         # pending orders that a look has seen at rest: order_id → (order_ticket, lots left). Until they are seen to
@@ -379,6 +380,8 @@ class Execution:
         end = ending(row, message=message, code=code)
         self.own_us, self.broker_us = trace.own_us(), trace.broker_us
         self._record(row, end.steps, trace, request)
+        if text := levels_not_set(row):
+            self.alarm("LEVELS_NOT_SET", text)
         if end.counts_as_rejection:
             self.breaker.rejected(self.clock.monotonic_ms())
 

@@ -12,7 +12,7 @@ from executors.legs import LegRow, RequestRow
 from executors.levels import on_grid
 from executors.messages import Leg, OpenSignal, TerminalConfig
 from executors.orders import Outcome, comment_token
-from executors.retcodes import INVALID_FILL, POSITION_CLOSED
+from executors.retcodes import INVALID, INVALID_FILL, POSITION_CLOSED
 from executors.symbols import to_broker
 from executors.terminals.base import ZERO, SymbolSpec, Tick, TradeRequest
 from executors.wishes import MODIFY, SLTP, Change
@@ -99,10 +99,21 @@ def _attempt(made: list[RequestRow], most: int, *, position: int) -> int | None:
     # An open found PARTIAL by looking may have deals that are not shown yet: its rest is not asked for again.
     # The rest of a position cannot be closed twice.
     certain = bool(position) or not last.result.get("looked")
+    gone = [item for item in made if _gone(item)]
+    if gone == [last]:  # what it has become is looked for once, however many tries there were
+        return len(made) + 1
     retry = (last.outcome is Outcome.PARTIAL and certain) or (
         last.outcome is Outcome.REFUSED and last.result.get("retriable") is True
     )
     return len(made) + 1 if retry and len(made) < most else None
+
+
+def _gone(request: RequestRow) -> bool:
+    """Refused since the pending order that it was about is not there: it may have become a position, whose levels are then
+    what is wished."""
+    if request.outcome is not Outcome.REFUSED or request.request.get("action") != MODIFY:
+        return False
+    return request.retcode == INVALID or request.result.get("left") is not None
 
 
 def build_request(

@@ -60,6 +60,7 @@ class Found:
     position_tickets: tuple[int, ...] = ()
     message: str = ""
     ended: OrderState | None = None  # of a pending order that the broker ended
+    left: dict[str, str] | None = None  # levels of a pending order that was filled before it was changed
 
 
 def find(magic: int, lots: Decimal, sweep: Sweep, *, order_tickets: Collection[int] = ()) -> Found | None:

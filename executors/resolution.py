@@ -47,6 +47,7 @@ class Resolution:
         self._looked_ms = 0.0
         self._foreign: set[str] = set()
         self._missing: dict[int, tuple[str, int]] = {}  # magic → (order_id, intent) of what was NOT_EXECUTED
+        execution.alarm = alarm
         execution.adopt = lambda leg: self.adopt_foreign([(leg, S.QUEUED, 0)])
 
     # --- after a start ---
@@ -366,6 +367,7 @@ class Resolution:
             "deals": list(found.deal_tickets),
             "positions": list(found.position_tickets) or request.result.get("positions", []),
             "retriable": False,
+            "left": found.left,
             "looked": True,
             "absent": False,
             "ended": found.ended.value if found.ended is not None else "",
