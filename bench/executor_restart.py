@@ -11,7 +11,7 @@ import time
 
 from bench.figures import line, machine
 from bench.site import site
-from tests.hosts import wait_for
+from tests.waiting import wait_until
 from tradedist import keys
 
 QUIET_S = 1.2  # an executor that is killed within its first second waits a moment, by design
@@ -20,7 +20,7 @@ QUIET_S = 1.2  # an executor that is killed within its first second waits a mome
 def main(kills: int) -> None:
     with site(2) as running:
         desk, name = running.desk, running.names[0]
-        wait_for(lambda: desk.ready(*running.names), 60)
+        wait_until(lambda: desk.ready(*running.names), 60)
         print(machine())
         forked, ready, filled, idle = [], [], [], []
         for _ in range(kills):
@@ -36,7 +36,7 @@ def main(kills: int) -> None:
             filled.append((time.perf_counter() - began) * 1000)
             trace = desk.report(order).trace
             ready.append(trace["woken"] - wall)
-            wait_for(lambda old=pid: desk.pid(name) not in (0, old))
+            wait_until(lambda old=pid: desk.pid(name) not in (0, old))
             forked.append(float(desk.client.hget(keys.instance(name), "restarts")))
         print(line("an order, nothing killed", idle))
         print(line("SIGKILL → the next process has the order", ready))

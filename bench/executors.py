@@ -14,7 +14,7 @@ import time
 from bench.figures import line, machine, percentile
 from bench.processes import cpu_s, pss_mb
 from bench.site import Site, site
-from tests.hosts import wait_for
+from tests.waiting import wait_until
 
 IDLE_S = 20.0
 QUIET_S = 1.2
@@ -32,9 +32,9 @@ def measure(count: int, kills: int, sync: str, **settings: str) -> None:
         desk, names = running.desk, running.names
         began = time.perf_counter()
         running.host.start()
-        wait_for(lambda: "supervising" in running.host.log, 120)
+        wait_until(lambda: "supervising" in running.host.log, 120)
         warm = time.perf_counter()
-        wait_for(lambda: desk.ready(*names), 300, 0.05)
+        wait_until(lambda: desk.ready(*names), 300, 0.05)
         up = time.perf_counter()
         print(f"{sync}: supervisor loaded in {warm - began:.1f} s, all {count} READY {up - warm:.1f} s later")
         time.sleep(5)

@@ -16,7 +16,8 @@ import psutil
 import redis
 
 from bench.figures import machine
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 from tradedist import keys
 
 QUIET_S = 5.0  # between two kills: what ends sooner after its start is restarted with a pause, by design

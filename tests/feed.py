@@ -17,7 +17,7 @@ from tradedist import keys
 from tradedist.ports import free_block
 
 ROOT = Path(__file__).resolve().parent.parent
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 
 
 def config_of(terminal_id: str = "demo-1", **changes: Any) -> TerminalConfig:
@@ -77,7 +77,7 @@ class FeedProcess:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
         )
 
     def kill(self) -> None:
@@ -91,7 +91,7 @@ class FeedProcess:
             return 0
         if self._process.poll() is None:
             self._process.send_signal(number)
-        code = self._process.wait(10)
+        code = self._process.wait(60)
         self._process = None
         return code
 
@@ -112,7 +112,7 @@ class Polling:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(5)
+        self._thread.join(30)
         for ticker in self._tickers:
             ticker.close()
         if self.failure is not None:
@@ -177,15 +177,6 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
     for one in (source, sink):
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
-
-
-def wait_for(condition: Any, limit_s: float = 10.0) -> Any:
-    """The first true value of `condition()`."""
-    until = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.02)
-    return value
 
 
 def heartbeat(client: Any) -> dict[str, Any]:

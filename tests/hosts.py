@@ -8,7 +8,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from executors.orders import SETTLED, OrderState, order_id
 from executors.state import SignalStore
 from executors.wakeup import Wakeup
 from tests.paper import PASSWORD, PaperBroker
+from tests.waiting import wait_until
 from tradedist import keys
 from tradedist.child import die_with_parent
 from tradedist.clock import now_ms
@@ -41,16 +41,6 @@ SECRETS = {
     "FLOWER_PASSWORD": "unused",
     "SUPERVISOR_PASSWORD": "unused",
 }
-
-
-def wait_for(what: Any, limit_s: float = 30.0, every_s: float = 0.02) -> Any:
-    """The first true answer of `what()`."""
-    until = time.monotonic() + limit_s
-    while True:
-        if answer := what():
-            return answer
-        assert time.monotonic() < until, f"not within {limit_s} s: {what}"
-        time.sleep(every_s)
 
 
 class Host:
@@ -103,7 +93,7 @@ class Host:
         """The supervisor alone: its executors live on."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
 
     def stop(self) -> None:
@@ -114,7 +104,7 @@ class Host:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(60)
             self._process = None
         for process in self.processes():
             process.kill()
@@ -244,8 +234,8 @@ class Desk:
     def settled(self, *orders: str) -> bool:
         return all(self.report(name).state in SETTLED for name in orders)
 
-    def settle(self, *orders: str, limit_s: float = 30.0) -> list[ExecutionReport]:
-        wait_for(lambda: self.settled(*orders), limit_s, 0.005)
+    def settle(self, *orders: str, limit_s: float = 60.0) -> list[ExecutionReport]:
+        wait_until(lambda: self.settled(*orders), limit_s, 0.005)
         return [self.report(name) for name in orders]
 
     def check(self, *logins: int) -> None:

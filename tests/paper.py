@@ -22,7 +22,7 @@ from executors.terminals.paper.oracle import Oracle, Records, from_directory
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "paper-password"
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 
 
 class PaperBroker:
@@ -86,7 +86,7 @@ class PaperBroker:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     @property

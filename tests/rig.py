@@ -33,7 +33,7 @@ from executors.terminals.factory import open_terminal
 from tests.paper import PASSWORD, PaperBroker, running_broker
 from tradedist.clock import monotonic_ms, now_ms
 
-LIMIT_S = 15.0
+LIMIT_S = 60.0
 LOTS = Decimal("0.1")
 
 

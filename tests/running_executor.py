@@ -25,7 +25,7 @@ from tests.paper import PASSWORD, PaperBroker, running_broker
 from tradedist import keys
 from tradedist.clock import now_ms
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 LOTS = Decimal("0.1")
 CONFIGURATION = """
 [personalities.usa.all]
@@ -75,7 +75,7 @@ class RunningExecutor:
         self.executor.start()
 
     def stop(self) -> None:
-        self.executor.stop(5)
+        self.executor.stop(LIMIT_S)
         assert not self.executor.is_alive()
 
     def configure(self, **changes: Any) -> None:

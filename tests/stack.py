@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from executors.terminals.paper.oracle import Oracle
+from tests.waiting import wait_until
 from tradedist import keys, processes
 from tradedist.child import die_with_parent
 from tradedist.control import Control
@@ -219,13 +219,3 @@ def running_stack() -> Iterator[Stack]:
             yield stack
         finally:
             stack.stop()
-
-
-def wait_until(what: Any, limit_s: float = 30.0, every_s: float = 0.05) -> Any:
-    """The first true answer of `what()`. For things that happen in another process."""
-    until = time.monotonic() + limit_s
-    while True:
-        if answer := what():
-            return answer
-        assert time.monotonic() < until, f"not within {limit_s} s: {what}"
-        time.sleep(every_s)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.waiting import wait_until
 from tradedist.child import die_with_parent
 from tradedist.embedded import EmbeddedValkey
 from tradedist.ports import free_block
@@ -101,6 +103,14 @@ class Valkey:
         time.sleep(down_s)
         self.start()
 
+    def follow(self, primary: "Valkey") -> None:
+        """Becomes its replica; returns when it has everything."""
+        with self.client() as client, primary.client() as source:
+            source.config_set("repl-diskless-sync-delay", 0)  # it waits for no further replicas
+            client.config_set("masterauth", "test-password")
+            client.replicaof("127.0.0.1", cast(Any, primary.server.port))
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up")
+
     def empty(self) -> None:
         """Delete every key, one by one: this server belongs to one test process alone."""
         with self.client() as client:
@@ -113,7 +123,7 @@ class Valkey:
         if self.running:
             self._process.send_signal(number)
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:  # a frozen server hears nothing but SIGKILL
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)

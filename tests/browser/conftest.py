@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from tests.browser.screen import Screen
-from tests.stack import ROOT, Stack, wait_until
+from tests.stack import ROOT, Stack
+from tests.waiting import wait_until
 from tradedist import keys
 
 RESULTS = ROOT / "test-results"

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-from tests.stack import wait_until
+from tests.waiting import wait_until
 
 ANYTHING = re.compile(".")
 GUARD_S = 0.5  # the page takes two sends within 400 ms for a double click

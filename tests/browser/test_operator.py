@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 
 from executors.terminals.paper.oracle import Operator
 from tests.browser.screen import Screen
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 
 SignIn = Callable[..., Screen]
 

@@ -8,7 +8,8 @@ from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.browser.screen import Screen
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 
 SignIn = Callable[..., Screen]
 OWN = ("accept", "wake", "queue", "rules", "journal")

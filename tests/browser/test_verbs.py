@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.screen import Screen
-from tests.stack import wait_until
+from tests.waiting import wait_until
 
 SignIn = Callable[..., Screen]
 

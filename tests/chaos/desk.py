@@ -3,7 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 from tradedist import keys
 
 

@@ -33,7 +33,8 @@ from tests.chaos import desk
 from tests.chaos.crash_run import SUPERVISOR, WEB, Result, Run
 from tests.chaos.crash_verbs import REST, SYMBOL
 from tests.chaos.ledger import Claims, compare
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("crash-points")]
 

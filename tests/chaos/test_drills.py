@@ -20,7 +20,8 @@ from executors.terminals.paper.oracle import Operator
 from tests.chaos.desk import DEMO
 from tests.chaos.ledger import Claims, compare
 from tests.chaos.test_kill_each_process import raise_limits
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 from tradedist import keys
 
 pytestmark = pytest.mark.chaos

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tests.chaos.ledger import Claims, compare
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
 

@@ -16,8 +16,9 @@ import pytest
 
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.chaos.trader import SETTINGS, TERMINALS, Trader
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 

@@ -16,8 +16,9 @@ import pytest
 import redis
 
 from tests.chaos.trader import SETTINGS, Trader
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import redis as clients
 from tradedist.child import die_with_parent
 from tradedist.embedded import binary

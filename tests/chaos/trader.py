@@ -10,7 +10,8 @@ import httpx
 
 from tests.chaos.ledger import Claims, compare
 from tests.chaos.test_kill_each_process import raise_limits
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 
 TERMINALS = ("london-1", "tokyo-2", "zurich-3")
 TTL_MS = 60_000

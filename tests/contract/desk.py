@@ -1,10 +1,6 @@
 """A hand on one account of a paper broker: prices by hand, requests as dicts. For the contract of the server's rules."""
 
-import time
-from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from executors.terminals import paper as mt5
 from tests.paper import PASSWORD, PaperBroker
@@ -130,14 +126,6 @@ class Desk:
 
     def trades(self) -> list[Any]:
         return [deal for deal in mt5.history_deals_get(0, FAR) if deal.type in (0, 1)]
-
-
-def eventually(happened: Callable[[], bool], what: str, limit_s: float = 5.0) -> None:
-    limit = time.monotonic() + limit_s
-    while not happened():
-        if time.monotonic() > limit:
-            pytest.fail(f"{what} did not come within {limit_s} s")
-        time.sleep(0.01)
 
 
 def deal(**more: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ float_noise = true
 symbols = ["EURUSD"]
 """
 KINDS = ("paper", "metatrader", "remote", "mt5linux")
-START_LIMIT_S = 15.0
+START_LIMIT_S = 60.0
 
 
 class Rig:
@@ -120,7 +120,7 @@ def mt5linux_server(broker: PaperBroker) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import pytest
 from executors.terminals import paper as mt5
 from executors.terminals.paper.broker.faults import AT_LOGIN, OF_A_CALL, OF_AN_ORDER, STANDING
 from executors.terminals.paper.link import LinkError
-from tests.contract.desk import BASE, DONE, FAR, Desk, eventually
+from tests.contract.desk import BASE, DONE, FAR, Desk
 from tests.contract.ways import only_over
 from tests.paper import PASSWORD
+from tests.waiting import wait_until
 
 REFUSALS = {"algo_off": 10027, "expert_off": 10026, "trade_disabled": 10017, "market_closed": 10018,
             "no_connection": 10031}  # fmt: skip
@@ -49,7 +50,7 @@ def test_f40_a_standing_fault_at_a_chosen_order_at_a_rate_and_so_often(desk: Des
 def test_f41_a_standing_fault_may_begin_at_a_chosen_order_and_last(desk: Desk, kind: str) -> None:
     desk.broker.fault(kind, at=2, lasts_ms=250)
     assert codes(desk, 3) == [DONE, REFUSALS[kind], REFUSALS[kind]]
-    eventually(lambda: desk.deal(0, 0.01).retcode == DONE, "its end")
+    wait_until(lambda: desk.deal(0, 0.01).retcode == DONE)
 
 
 def test_f42_the_python_api_switched_off_at_a_chosen_order(desk: Desk) -> None:
@@ -81,7 +82,7 @@ def test_f44_an_outage_begins_at_a_chosen_order(desk: Desk) -> None:
     assert mt5.order_send(BASE) is None
     assert mt5.last_error() == LOST
     assert logs_in(desk) is False
-    eventually(lambda: logs_in(desk), "its end")
+    wait_until(lambda: logs_in(desk))
     assert mt5.positions_total() == 1
 
 
@@ -113,16 +114,16 @@ def test_f47_a_pipe_is_busy_from_a_chosen_try_on(desk: Desk) -> None:
 @only_over("paper", "remote", why="mt5linux's client takes dates as datetimes alone")
 def test_f48_what_a_chosen_order_made_is_told_of_late(desk: Desk) -> None:
     """Also by the functions that count."""
-    desk.broker.fault("position_lag", at=2, value=300)
-    desk.broker.fault("history_lag", at=2, value=300)
+    desk.broker.fault("position_lag", at=2, value=1_000)
+    desk.broker.fault("history_lag", at=2, value=1_000)
     first, second = desk.deal(0).order, desk.deal(0).order
     assert [item.ticket for item in mt5.positions_get()] == [first]
     assert mt5.positions_total() == mt5.history_orders_total(0, FAR) == 1
     assert len(desk.trades()) == 1
     deals = mt5.history_deals_total(0, FAR)
     assert mt5.history_deals_get(ticket=second) == mt5.history_orders_get(ticket=second) == ()
-    eventually(lambda: mt5.positions_total() == 2, "the position")
-    eventually(lambda: mt5.history_orders_total(0, FAR) == 2, "the order")
+    wait_until(lambda: mt5.positions_total() == 2)
+    wait_until(lambda: mt5.history_orders_total(0, FAR) == 2)
     assert mt5.history_deals_total(0, FAR) == deals + 1
     desk.broker.fault("position_lag", value=60_000)
     assert mt5.positions_total() == len(mt5.positions_get()) == 0
@@ -175,7 +176,7 @@ def test_f51_a_terminal_may_crash_at_any_call_and_again_for_a_time(desk: Desk) -
     def over() -> bool:
         return logs_in(desk) and mt5.positions_get() is not None
 
-    eventually(over, "its end")
+    wait_until(over)
 
 
 def test_f52_a_symbols_fault_strikes_requests_that_name_only_a_ticket(desk: Desk) -> None:

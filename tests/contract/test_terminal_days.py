@@ -8,9 +8,10 @@ import pytest
 
 from executors.terminals import paper as mt5
 from executors.terminals.servertime import server_clock
-from tests.contract.desk import DONE, FAR, Desk, eventually
+from tests.contract.desk import DONE, FAR, Desk
 from tests.contract.ways import Through
 from tests.paper import PaperBroker, running_broker
+from tests.waiting import wait_until
 
 DAY_MS = 86_400_000
 CONFIGURATION = """
@@ -94,7 +95,7 @@ def swap_after(days: Days, **more: Any) -> float:
     """Of a position of one lot, over one of the server's midnights."""
     ticket = days.deal(more.pop("side", 0), 1.0, **more).order
     days.go_to((days.server_now().weekday() + 1) % 7, 0, 1)
-    eventually(lambda: mt5.positions_get(ticket=ticket)[0].swap != 0, "the swap")
+    wait_until(lambda: mt5.positions_get(ticket=ticket)[0].swap != 0)
     return float(mt5.positions_get(ticket=ticket)[0].swap)
 
 
@@ -114,7 +115,7 @@ def test_d03_weekends_are_free_unless_every_night_counts(days: Days) -> None:
     days.go_to(5, 23)
     plain, daily = days.deal(0, 1.0).order, days.deal(0, 1.0, "EURUSD.interest").order
     days.go_to(6, 0, 1)
-    eventually(lambda: mt5.positions_get(ticket=daily)[0].swap != 0, "the swap")
+    wait_until(lambda: mt5.positions_get(ticket=daily)[0].swap != 0)
     assert mt5.positions_get(ticket=daily)[0].swap == round(-1.1001 * 100_000 * 0.072 / 360, 2)
     assert mt5.positions_get(ticket=plain)[0].swap == 0.0
 
@@ -139,7 +140,7 @@ def test_d06_reopening_keeps_the_identifier_and_not_the_ticket(days: Days) -> No
     days.go_to(0, 23)
     ticket = days.deal(0, 0.1, "EURUSD.reopen", sl=1.05, comment="stays").order
     days.go_to(1, 0, 1)
-    eventually(lambda: mt5.positions_get(symbol="EURUSD.reopen")[0].ticket != ticket, "the new ticket")
+    wait_until(lambda: mt5.positions_get(symbol="EURUSD.reopen")[0].ticket != ticket)
     (position,) = mt5.positions_get(symbol="EURUSD.reopen")
     assert (position.identifier, position.price_open, position.sl) == (ticket, 1.09995, 1.05)
     assert position.comment == "stays"
@@ -157,13 +158,13 @@ def test_d07_orders_expire_at_their_second_and_at_the_days_end(days: Days) -> No
     always = days.pending(2, **common)
     assert mt5.orders_get(ticket=day.order)[0].time_expiration == server // 86_400 * 86_400
     days.go_to(1, 12, 11)
-    eventually(lambda: mt5.orders_total() == 3, "the expiry")
+    wait_until(lambda: mt5.orders_total() == 3)
     assert mt5.history_orders_get(ticket=at.order)[0].state == 6
     days.go_to(2, 0, 1)
-    eventually(lambda: not mt5.orders_get(ticket=day.order), "the day's end")
+    wait_until(lambda: not mt5.orders_get(ticket=day.order))
     assert {order.ticket for order in mt5.orders_get()} == {whole_day.order, always.order}
     days.go_to(3, 0, 1)
-    eventually(lambda: [order.ticket for order in mt5.orders_get()] == [always.order], "the other day's end")
+    wait_until(lambda: [order.ticket for order in mt5.orders_get()] == [always.order])
 
 
 def test_d08_symbols_for_a_day_lose_orders_and_stop_levels_at_midnight(days: Days) -> None:
@@ -171,7 +172,7 @@ def test_d08_symbols_for_a_day_lose_orders_and_stop_levels_at_midnight(days: Day
     days.deal(0, 0.1, "EURUSD.day", sl=1.0, tp=1.2)
     days.pending(2, 1.0, symbol="EURUSD.day")
     days.go_to(2, 0, 1)
-    eventually(lambda: mt5.orders_total() == 0, "the order's end")
+    wait_until(lambda: mt5.orders_total() == 0)
     (position,) = mt5.positions_get()
     assert (position.sl, position.tp) == (0.0, 0.0)
 
@@ -191,5 +192,5 @@ def test_d10_missed_nights_are_charged_when_the_broker_is_back(days: Days) -> No
     days.go_to(0, 23)
     days.deal(0, 1.0)
     days.go_to(2, 1)
-    eventually(lambda: mt5.positions_get()[0].swap == -13.6, "two nights' swap")
+    wait_until(lambda: mt5.positions_get()[0].swap == -13.6)
     assert mt5.history_deals_get(0, FAR)[0].type == 2

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from executors.terminals import paper as mt5
-from tests.contract.desk import BASE, DONE, PARTLY, Desk, eventually
+from tests.contract.desk import BASE, DONE, PARTLY, Desk
 from tests.paper import PASSWORD
+from tests.waiting import wait_until
 
 FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Any], bool], int]] = {
     # name: kind, settings, what the result must be, positions afterwards
@@ -67,7 +68,7 @@ def test_f20_a_late_fill_comes_and_a_second_close_meanwhile_is_refused(desk: Des
     assert mt5.positions_total() == 1
     assert mt5.orders_total() == 1
     assert desk.deal(1, position=ticket).retcode == 10039
-    eventually(lambda: not mt5.positions_total(), "the late fill")
+    wait_until(lambda: not mt5.positions_total())
     assert mt5.orders_total() == 0
 
 
@@ -99,7 +100,7 @@ def test_f22_a_rate_is_seeded(desk: Desk) -> None:
 def test_f23_a_fault_may_stand_for_a_time(desk: Desk) -> None:
     desk.broker.fault("reject", for_ms=150)
     assert desk.deal(0).retcode == 10006
-    eventually(lambda: desk.deal(0).retcode == DONE, "the fault's end")
+    wait_until(lambda: desk.deal(0).retcode == DONE)
 
 
 def test_f24_what_is_named_may_be_gone_when_the_request_arrives(desk: Desk) -> None:
@@ -114,9 +115,16 @@ def test_f24_what_is_named_may_be_gone_when_the_request_arrives(desk: Desk) -> N
 
 
 def test_f25_logins_fail_on_command(desk: Desk) -> None:
-    for kind, code in (("auth_fail", -6), ("login_timeout", -10005), ("version_mismatch", -5)):
+    for kind, code, timeout in (
+        ("auth_fail", -6, 20_000),
+        ("login_timeout", -10005, 150),
+        ("version_mismatch", -5, 20_000),
+    ):
         desk.broker.fault(kind)
-        assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=150) is False
+        assert (
+            mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=timeout)
+            is False
+        )
         assert mt5.last_error()[0] == code
         desk.broker.oracle.clear_faults()
     assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD)
@@ -143,7 +151,7 @@ def test_f28_a_login_that_nobody_answers_takes_the_clients_timeout(desk: Desk) -
     desk.broker.fault("login_timeout")
     started = time.monotonic()
     assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=400) is False
-    assert 0.35 < time.monotonic() - started < 20.0
+    assert time.monotonic() - started > 0.35
     assert mt5.last_error() == (-10005, "IPC timeout")
     desk.broker.oracle.clear_faults()
     desk.broker.fault("login_timeout", for_ms=300)
@@ -158,9 +166,9 @@ def test_f29_a_busy_pipe_keeps_initialize_waiting_whatever_its_timeout(desk: Des
         freed.set()
         desk.broker.oracle.clear_faults()
 
-    timer = threading.Timer(0.4, free)
+    timer = threading.Timer(0.6, free)
     timer.start()
-    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=50) is True
+    assert mt5.initialize(desk.broker.url, login=Desk.last_login, password=PASSWORD, timeout=400) is True
     assert freed.is_set()
     timer.join()
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from executors.terminals import paper as mt5
-from tests.contract.desk import BASE, DONE, FAR, PEND, Desk, eventually
+from tests.contract.desk import BASE, DONE, FAR, PEND, Desk
 from tests.contract.ways import Through, only_over
 from tests.paper import PaperBroker, running_broker
+from tests.waiting import wait_until
 
 DATES_AS_NUMBERS = only_over("paper", "remote", why="mt5linux's client takes dates as datetimes alone")
 ENDS = datetime.now(UTC).replace(hour=12, minute=0, second=0) + timedelta(days=3)
@@ -250,7 +251,7 @@ def test_o13_profit_with_or_without_swap(desk_at: Opener) -> None:
         ticket = desk.deal(0, 1.0).order
         desk.broker.oracle.call("advance_clock", 86_400_000)
         desk.price(1.10000, 1.10010)
-        eventually(lambda: mt5.positions_get(ticket=ticket)[0].swap != 0, "the swap")
+        wait_until(lambda: mt5.positions_get(ticket=ticket)[0].swap != 0)
         (position,) = mt5.positions_get(ticket=ticket)
         return round(mt5.account_info().profit - position.profit, 2), position.swap
 
@@ -274,7 +275,7 @@ def test_o14_stop_outs_and_expiries_have_the_brokers_words(desk_at: Opener) -> N
     now_s = desk.broker.oracle.call("health")["now_ms"] // 1000
     order = desk.pending(2, 1.09, type_filling=2, type_time=2, expiration=now_s + 60).order
     desk.broker.oracle.call("advance_clock", 61_000)
-    eventually(lambda: bool(mt5.history_orders_get(ticket=order)), "the expiry")
+    wait_until(lambda: bool(mt5.history_orders_get(ticket=order)))
     assert mt5.history_orders_get(ticket=order)[0].comment == "expired"
 
 
@@ -350,7 +351,7 @@ def test_o20_a_contract_begins_and_ends(desk_at: Opener) -> None:
     now_ms = desk.broker.oracle.call("health")["now_ms"]
     desk.broker.oracle.call("advance_clock", max(info.expiration_time * 1000 - now_ms, 0) + 1000)
     desk.price(1.10100, 1.10110)
-    eventually(lambda: not mt5.positions_total() and not mt5.orders_total(), "the settlement")
+    wait_until(lambda: not mt5.positions_total() and not mt5.orders_total())
     assert mt5.history_orders_get(ticket=waiting)[0].state == mt5.ORDER_STATE_EXPIRED
     assert mt5.history_deals_get(position=ticket)[-1].comment == "expiration"
     assert desk.deal(0, symbol="EURUSD.ends").retcode == 10018

@@ -1,14 +1,11 @@
 """Orders that wait, numbered, over every way to a terminal: expiry, stop-limit, changes, freezes, close-by, parts."""
 
-import time
-from collections.abc import Callable
 from decimal import Decimal
-
-import pytest
 
 from executors.terminals import base
 from executors.terminals.adapter import ModuleTerminal
 from tests.contract.terminals import Rig, bought, sent
+from tests.waiting import wait_until
 
 DEAL, PENDING, SLTP, MODIFY, REMOVE, CLOSE_BY = 1, 5, 6, 7, 8, 10
 BUY, SELL, BUY_LIMIT, SELL_LIMIT, BUY_STOP, SELL_STOP, BUY_STOP_LIMIT = range(7)
@@ -21,14 +18,6 @@ HOUR_MS = 3_600_000
 
 def broker_now_ms(rig: Rig) -> int:
     return int(rig.broker.oracle.call("health")["now_ms"])
-
-
-def eventually(happened: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + 5
-    while not happened():
-        if time.monotonic() > limit:
-            pytest.fail(f"{what} did not come")
-        time.sleep(0.02)
 
 
 def placed(terminal: ModuleTerminal, kind: int, price: str, **more: object) -> base.Order:
@@ -58,7 +47,7 @@ def test_t23_an_order_expires_at_its_second_utc(rig: Rig) -> None:
     rig.broker.oracle.call("advance_clock", 110_000)
     assert [item.ticket for item in terminal.orders()] == [order.ticket]
     rig.broker.oracle.call("advance_clock", 11_000)
-    eventually(lambda: terminal.orders() == (), "the expiry")
+    wait_until(lambda: terminal.orders() == ())
     past = history(rig, terminal, order.ticket)
     assert (past.state, past.magic, past.volume_current) == (6, 70, LOT)
 

@@ -90,4 +90,4 @@ def test_n06_what_is_no_bridge_is_unavailable(broker: PaperBroker) -> None:
         for _ in range(3):
             with pytest.raises(TerminalUnavailable, match="-10003"):
                 terminal.connect()
-        thread.join(5)
+        thread.join(60)

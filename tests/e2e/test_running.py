@@ -18,7 +18,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.stack import ROOT, Stack, wait_until
+from tests.stack import ROOT, Stack
+from tests.waiting import wait_until
 from tradedist import processes
 from tradedist.ports import is_free
 from tradedist.processes import ProcessId

@@ -23,8 +23,8 @@ from executors.state import ExecutorStore
 from tests.integration.bodies import an_open
 from tests.integration.people import World
 from tests.integration.test_state import journaled
-from tests.stack import wait_until
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import keys
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -180,13 +180,6 @@ async def test_refusals_as_too_old_are_rate_limited_for_each_is_remembered(
 # --- replicas ---
 
 
-def follow(replica: Valkey, primary: Valkey) -> None:
-    with replica.client() as client:
-        client.config_set("masterauth", "test-password")
-        client.replicaof("127.0.0.1", primary.server.port)
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up", 60, 0.02)
-
-
 async def test_durability_says_whether_the_replicas_have_it(
     ted: Any,
     state_server: Valkey,
@@ -198,7 +191,7 @@ async def test_durability_says_whether_the_replicas_have_it(
     settings.REPLICAS_CONFIRM = 1
     settings.REPLICAS_WAIT_MS = 30_000  # a busy machine's disk: it has all the time when it is there
     replica = make_valkey(durable=True)
-    follow(replica, state_server)
+    replica.follow(state_server)
     body = an_open()
     first = await dispatch.accept(body, ted, source="rest")
     assert first.view.durability == "full"
@@ -257,11 +250,12 @@ async def test_a_full_store_refuses_with_its_own_code_and_recovers(ted: Any, sta
 async def test_as_a_backup_only_unreported_orders_become_tasks(
     ted: Any, state_redis: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published: list[str] = []
+    loop, published = asyncio.get_running_loop(), asyncio.Queue[list[str]]()
     monkeypatch.setattr(
-        "executors.fanout.publish_tasks", lambda legs: published.extend(leg.order_id for leg, _ in legs)
+        "executors.fanout.publish_tasks",  # called by a thread
+        lambda legs: loop.call_soon_threadsafe(published.put_nowait, [leg.order_id for leg, _ in legs]),
     )
-    settings.CELERY_DISPATCH, settings.CELERY_BACKUP_MS, settings.DISPATCH_GRACE_MS = "backup", 100, 1
+    settings.CELERY_DISPATCH, settings.CELERY_BACKUP_MS, settings.DISPATCH_GRACE_MS = "backup", 1_000, 1
     done, waiting = an_open(), an_open()
     for body in (done, waiting):
         await dispatch.accept(body, ted, source="rest")
@@ -270,11 +264,13 @@ async def test_as_a_backup_only_unreported_orders_become_tasks(
             state_redis.hget(keys.order(f"{done['signal_id']}:{terminal_id}"), "leg")
         )
         ExecutorStore(state_redis, terminal_id).publish("j", 1, journaled(leg, S.INTENT, S.FILLED), after=0)
-    async with asyncio.timeout(30):
-        while not published:  # noqa: ASYNC110  a thread publishes
-            await asyncio.sleep(0.02)
+    backed_up: list[str] = []
+    async with asyncio.timeout(60):
+        while len(backed_up) < 2:
+            backed_up += await published.get()
     await asyncio.sleep(0.2)
-    assert sorted(published) == [f"{waiting['signal_id']}:{name}" for name in ("london", "tokyo")]
+    assert published.empty()
+    assert sorted(backed_up) == [f"{waiting['signal_id']}:{name}" for name in ("london", "tokyo")]
 
 
 async def test_by_default_every_order_becomes_a_task(

@@ -18,7 +18,7 @@ from executors.terminals.paper.link import Link
 from tests.paper import PASSWORD, PaperBroker, running_broker
 from tests.rig import Rig
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")

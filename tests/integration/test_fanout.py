@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from executors.messages import ExecutionReport, Leg
 from executors.state import SignalStore
 from executors.wakeup import Sealed
 from tests.simulated import make_close, make_leg, make_open
+from tests.waiting import eventually
 from tradedist import keys
 from tradedist.celery import app
 from tradedist.clock import monotonic_ms
@@ -144,12 +145,6 @@ async def waker(state_redis: "redis.Redis") -> AsyncIterator[fanout.Fanout]:
     await client.aclose()
 
 
-async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not done():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
-
-
 async def test_frames_go_to_whom_no_report_names(
     waker: fanout.Fanout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +152,7 @@ async def test_frames_go_to_whom_no_report_names(
     sent = Sent(waker, monkeypatch)
     lone = make_leg(make_open(1), 1, terminal_id="sim-1")
     waker.wake(texts(lone))
-    await until(lambda: sent.frames)
+    await eventually(lambda: sent.frames)
     assert sent.frames == [lone.order_id]
     waker.reported(reported(lone, "FILLED", "tcp"))  # sim-1 hears no datagrams
 
@@ -167,9 +162,9 @@ async def test_frames_go_to_whom_no_report_names(
     monkeypatch.setattr(graces, "EACH_HEARD_FRAME_S", 0.05)
     waker.wake(texts(*legs))
     waker.reported(reported(quick, "INTENT"))
-    await until(lambda: sent.frames)
+    await eventually(lambda: sent.frames)
     assert sent.frames == [deaf.order_id]
-    await until(lambda: len(sent.frames) > 1)
+    await eventually(lambda: len(sent.frames) > 1)
     assert sent.frames == [deaf.order_id, slow.order_id]
     assert len(sent.datagrams) == 4
 
@@ -181,7 +176,7 @@ async def test_an_order_on_which_its_executor_has_reported_gets_no_frame_but_its
     leg = make_leg(make_open(1), 1)
     waker.wake(texts(leg))
     waker.reported(reported(leg, "FILLED"))
-    await until(lambda: sent.tasks)
+    await eventually(lambda: sent.tasks)
     assert (sent.frames, sent.tasks) == ([], [leg.order_id])
     assert len(waker._progress) == 0
 
@@ -199,14 +194,14 @@ async def test_tasks_of_a_fan_out_wait_for_its_outcomes_up_to_a_bound(
     await asyncio.sleep(0.15)
     assert sent.tasks == []
     waker.reported(reported(legs[4], "REJECTED"))
-    await until(lambda: sent.tasks)
+    await eventually(lambda: sent.tasks)
     assert sent.tasks == [leg.order_id for leg in legs]
 
     monkeypatch.setattr(graces, "EACH_OPEN_TASK_S", 0.001)
     sent.tasks.clear()
     silent = make_leg(make_open(2), 9)
     waker.wake(texts(silent))
-    await until(lambda: sent.tasks)
+    await eventually(lambda: sent.tasks)
     assert sent.tasks == [silent.order_id]
 
 
@@ -225,7 +220,7 @@ async def test_a_backup_is_not_even_looked_up_of_an_order_that_was_reported(
     done, silent = make_leg(make_open(1), 1), make_leg(make_open(2), 2)
     waker.wake(texts(done, silent))
     waker.reported(reported(done, "INTENT"))
-    await until(lambda: looked)
+    await eventually(lambda: looked)
     assert looked == [keys.order(silent.order_id)]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.live import a_report, publish_report
+from tests.waiting import eventually
 from tradedist import hub as hubs
 from tradedist import keys
 from tradedist.hub import Event, Hub
@@ -19,15 +20,9 @@ async def hub(state_redis: Any, ticks_redis: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hubs, "READS_AT_ONCE", 3)
     made = Hub()
     made.start()
-    assert await made.ready("state", 5)
+    assert await made.ready("state", 60)
     yield made
     await made.close()
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(5):
-        while not done():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
 
 
 async def test_a_burst_comes_in_pages_and_whole(
@@ -49,7 +44,7 @@ async def test_a_burst_comes_in_pages_and_whole(
         publish_report(state_redis, a_report("alpha", seq=seq))
         sent.append(state_redis.xrevrange(keys.REPORTS, count=1)[0][0])
         await asyncio.sleep(0.005)
-    await until(lambda: len(heard) == 60)
+    await eventually(lambda: len(heard) == 60)
     assert heard == sent
     assert len(pages) <= 4 + 20 * (time.monotonic() - began)
 
@@ -67,8 +62,8 @@ async def test_reports_wait_for_what_is_more_urgent_a_few_turns_long(hub: Hub, s
     hub.gives_way_to(urgent)
     hub.subscribe(keys.REPORTS, heard)
     publish_report(state_redis, a_report("alpha"))
-    await until(lambda: "report" in turns)
+    await eventually(lambda: "report" in turns)
     assert turns == ["asked", "asked", "asked", "report"]
     hub.gives_way_to(lambda: True)  # for ever: it is not waited for
     publish_report(state_redis, a_report("alpha", seq=1))
-    await until(lambda: turns.count("report") == 2)
+    await eventually(lambda: turns.count("report") == 2)

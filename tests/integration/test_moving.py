@@ -12,9 +12,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from executors.models import AuditEntry, Terminal
-from tests.hosts import SECRETS, Desk, Host, wait_for
+from tests.hosts import SECRETS, Desk, Host
 from tests.paper import running_broker
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import keys
 
 NAME, LOGIN = "mover", 8201
@@ -43,8 +44,8 @@ def two_hosts(
             for name in ("old", "new")
         ]  # fmt: skip
         try:
-            wait_for(lambda: desk.ready(NAME))
-            wait_for(lambda: client.hexists(keys.HEARTBEATS, "terminals:new"))
+            wait_until(lambda: desk.ready(NAME))
+            wait_until(lambda: client.hexists(keys.HEARTBEATS, "terminals:new"))
             yield desk, hosts[0], hosts[1]
         finally:
             for host in hosts:
@@ -70,7 +71,7 @@ def test_a_terminal_moves_under_orders_and_back(two_hosts: tuple[Desk, Host, Hos
     said = moved(desk, "--to-host", "new")
     assert "its lock is free" in said
     assert "is connected on new" in said
-    after = wait_for(lambda: desk.instance(NAME) if desk.instance(NAME).get("epoch") == "2" else None)
+    after = wait_until(lambda: desk.instance(NAME) if desk.instance(NAME).get("epoch") == "2" else None)
     assert after["host"] == "new"
     assert after["journal_id"] != before["journal_id"]
     assert int(after["pid"]) != int(before["pid"])
@@ -86,11 +87,11 @@ def test_a_terminal_moves_under_orders_and_back(two_hosts: tuple[Desk, Host, Hos
     assert entry.detail["from"] == "old"
     assert entry.detail["epoch"] == 2
     assert (old.data_dir / "terminals" / NAME / "released").read_text() == "1"
-    wait_for(lambda: not any(NAME in " ".join(item.cmdline()) for item in old.processes()))
+    wait_until(lambda: not any(NAME in " ".join(item.cmdline()) for item in old.processes()))
 
     moved(desk, "--to-host", "old")
     assert desk.instance(NAME)["host"] == "old"
-    wait_for(lambda: desk.settle(*desk.open(NAME))[0].state == "FILLED")
+    wait_until(lambda: desk.settle(*desk.open(NAME))[0].state == "FILLED")
     desk.check(LOGIN)
 
 
@@ -104,7 +105,7 @@ def test_nothing_moves_while_the_old_executor_is_not_proven_dead(two_hosts: tupl
         moved(desk, "--to-host", "new", "--old-host-is-dead")
     pid = desk.running(NAME)
     old.kill()  # its executor lives on: nobody can speak for it
-    wait_for(lambda: time.time() * 1000 - int(desk.client.hget(keys.HEARTBEATS, "terminals:old")) > 5_500)
+    wait_until(lambda: time.time() * 1000 - int(desk.client.hget(keys.HEARTBEATS, "terminals:old")) > 5_500)
     with pytest.raises(CommandError, match="No supervisor of host old answered"):
         moved(desk, "--to-host", "new")
     assert Terminal.objects.get(pk=NAME).host_id == "old"
@@ -114,13 +115,13 @@ def test_nothing_moves_while_the_old_executor_is_not_proven_dead(two_hosts: tupl
     made = desk.open(NAME, wake=False)
     assert "epoch 2" in moved(desk, "--to-host", "new", "--old-host-is-dead")
     assert desk.settle(*made)[0].state == "NOT_EXECUTED"  # whether the old one had sent it was looked up
-    wait_for(lambda: desk.settle(*desk.open(NAME))[0].state == "FILLED")
+    wait_until(lambda: desk.settle(*desk.open(NAME))[0].state == "FILLED")
     desk.check(LOGIN)
     assert AuditEntry.objects.order_by("-position")[0].detail["old executor"] == "stated by the operator"
 
     journal_id = desk.instance(NAME)["journal_id"]
     os.kill(pid, signal.SIGCONT)  # it was alive after all
-    wait_for(lambda: not any(process.pid == pid for process in old.processes()))
+    wait_until(lambda: not any(process.pid == pid for process in old.processes()))
     assert "EXECUTOR_OUTLIVED" in desk.alerts(NAME)
     assert (old.data_dir / "terminals" / NAME / "released").read_text() == "1"
     assert desk.instance(NAME)["journal_id"] == journal_id

@@ -164,5 +164,5 @@ def test_manage_runs_the_broker_from_the_settings(tmp_path: Path) -> None:
             assert [item["balance"] for item in oracle.accounts()] == [77.0]
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 0

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from executors.orders import OrderState
 from executors.quick_reports import SILENT_MS, QuickReports
 from tests.integration.test_state_link import Rig, queued
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import keys
 from tradedist.bare_redis import BareRedis
 from tradedist.clock import monotonic_ms
@@ -47,13 +48,6 @@ def publish(rig: Rig) -> bool:
     return rig.link._wake.is_set()
 
 
-def until(done: Callable[[], object]) -> None:
-    end = time.monotonic() + 5
-    while not done():
-        assert time.monotonic() < end, "it does not come to that"
-        time.sleep(0.002)
-
-
 def published(rig: Rig) -> int:
     rig.link.look_for_answers()
     return rig.link.published
@@ -79,7 +73,7 @@ def state_of(rig: Rig, order_id: str) -> str | None:
 def test_a_report_is_in_the_store_without_a_turn_of_the_link(rig: Rig) -> None:
     first, second = filled(rig, 1), filled(rig, 2)
     assert not publish(rig)
-    until(lambda: state_of(rig, second) == "FILLED")
+    wait_until(lambda: state_of(rig, second) == "FILLED")
     rig.link.look_for_answers()
     assert rig.link.published == rig.journal.position() == 4
     rig.turn()
@@ -91,9 +85,9 @@ def test_one_sent_before_its_forerunner_was_answered_follows_it(rig: Rig) -> Non
     for number in range(1, 21):
         names.append(filled(rig, number))
         assert not publish(rig)
-    until(lambda: state_of(rig, names[-1]) == "FILLED")
+    wait_until(lambda: state_of(rig, names[-1]) == "FILLED")
     assert stream(rig) == [(name, seq) for name in names for seq in (1, 2)]
-    until(lambda: published(rig) == 40)
+    wait_until(lambda: published(rig) == 40)
 
 
 def test_what_is_not_on_disk_yet_is_not_sent(rig: Rig) -> None:
@@ -103,7 +97,7 @@ def test_what_is_not_on_disk_yet_is_not_sent(rig: Rig) -> None:
         assert rig.journal.newest == 2
         assert state_of(rig, name) == "QUEUED"
     assert not publish(rig)
-    until(lambda: state_of(rig, name) == "FILLED")
+    wait_until(lambda: state_of(rig, name) == "FILLED")
 
 
 def test_what_is_rolled_back_is_never_sent(rig: Rig) -> None:
@@ -122,20 +116,20 @@ def test_a_closed_line_leaves_it_to_the_link_which_opens_another(rig: Rig) -> No
     rig.client.client_kill_filter(_type="normal", skipme=True)
     assert publish(rig) or _asked_later(rig)
     rig.link._store.redis.connection_pool.disconnect()
-    until(lambda: not rig.link._quick.under_way())
+    wait_until(lambda: not rig.link._quick.under_way())
     rig.turn()
     assert state_of(rig, name) == "FILLED"
     rig.link._quick._due_open_ms = 0.0
     rig.turn()
     again = filled(rig, 2)
     assert not publish(rig)
-    until(lambda: state_of(rig, again) == "FILLED")
+    wait_until(lambda: state_of(rig, again) == "FILLED")
     assert stream(rig) == [(name, 1), (name, 2), (again, 1), (again, 2)]
 
 
 def _asked_later(rig: Rig) -> bool:
     """The line broke after the send: the answer's absence tells."""
-    until(lambda: published(rig) < 0 or rig.link._wake.is_set())
+    wait_until(lambda: published(rig) < 0 or rig.link._wake.is_set())
     return True
 
 
@@ -152,7 +146,7 @@ def test_a_store_that_forgot_the_script_has_the_link_publish(rig: Rig) -> None:
 def test_a_store_that_was_rolled_back_gets_all_again(rig: Rig) -> None:
     first = filled(rig, 1)
     publish(rig)
-    until(lambda: published(rig) == 2)
+    wait_until(lambda: published(rig) == 2)
     rig.client.delete(keys.order(first), keys.REPORTS)
     rig.client.hset(keys.instance("sim-1"), "position", 0)
     second = filled(rig, 2)
@@ -166,7 +160,7 @@ def test_a_store_that_was_rolled_back_gets_all_again(rig: Rig) -> None:
 def test_an_answer_of_a_life_before_proves_nothing(rig: Rig) -> None:
     name = filled(rig, 1)
     publish(rig)
-    until(lambda: state_of(rig, name) == "FILLED")
+    wait_until(lambda: state_of(rig, name) == "FILLED")
     rig.link._stands_at(0)
     rig.link.look_for_answers()
     assert rig.link.published == 0
@@ -175,7 +169,7 @@ def test_an_answer_of_a_life_before_proves_nothing(rig: Rig) -> None:
 def test_a_line_of_a_life_before_is_hung_up_and_another_opened(rig: Rig) -> None:
     first = filled(rig, 1)
     assert not publish(rig)
-    until(lambda: published(rig) == 2)
+    wait_until(lambda: published(rig) == 2)
     old = rig.link._quick._line
     rig.link._stands_at(
         2
@@ -187,7 +181,7 @@ def test_a_line_of_a_life_before_is_hung_up_and_another_opened(rig: Rig) -> None
     third = filled(rig, 3)
     assert not publish(rig)
     assert rig.link._quick._line is not old
-    until(lambda: state_of(rig, third) == "FILLED")
+    wait_until(lambda: state_of(rig, third) == "FILLED")
     assert stream(rig) == [(name, seq) for name in (first, second, third) for seq in (1, 2)]
 
 
@@ -222,12 +216,12 @@ def test_a_bare_connection_tells_what_is_wrong(state_redis: Any) -> None:
         line.send("SET", "bare", "1")
         line.send("NOSUCH")
         found: list[Any] = []
-        until(lambda: found.extend(line.answers()) or len(found) == 2)  # type: ignore[func-returns-value]
+        wait_until(lambda: found.extend(line.answers()) or len(found) == 2)  # type: ignore[func-returns-value]
         assert found[0] == b"OK"
         assert isinstance(found[1], redis.ResponseError)
         state_redis.client_kill_filter(_type="normal", skipme=True)
         with pytest.raises(redis.ConnectionError):
-            until(lambda: line.answers() is None)
+            wait_until(lambda: line.answers() is None)
         line.close()
 
 
@@ -277,7 +271,7 @@ def test_looking_while_the_link_publishes_does_not_keep_the_thread_turning(rig: 
     assert rig.link.answers_due_ms() > monotonic_ms()
     threads.submit(rig.link._publishing.release).result()
     threads.shutdown()
-    until(lambda: published(rig) == 2)
+    wait_until(lambda: published(rig) == 2)
 
 
 def test_reports_that_the_link_has_overtaken_take_nothing_back(rig: Rig) -> None:

@@ -19,6 +19,7 @@ from executors.reaccept import Reaccept
 from executors.spool import Kept, Spool, _Slot, confirmed
 from executors.state import ExecutorStore, Recorded, SignalStore
 from tests.integration.test_state import journaled
+from tests.waiting import eventually
 from tradedist import keys
 from tradedist.clock import now_ms
 from tradedist.redis import async_state
@@ -87,9 +88,7 @@ class Web:
 
     async def inherited(self, count: int) -> None:
         self.spool.start()
-        async with asyncio.timeout(30):
-            while len(self.spool.entries) < count:  # noqa: ASYNC110  a thread brings them
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(self.spool.entries) >= count)  # a thread brings them
 
     async def close(self) -> None:
         await self.spool.close()

@@ -122,11 +122,11 @@ def test_a_change_raises_the_version_and_tells_the_executors(
     sealed = Terminal.objects.get(pk="oslo").sealed_password
     listener = state_redis.pubsub()
     listener.subscribe(keys.CONFIG_CHANGES)
-    listener.get_message(timeout=10)
+    listener.get_message(timeout=60)
     assert (
         faults(ann.post("/admin/executors/terminal/oslo/change/", changed("oslo", max_positions="9"))) == {}
     )
-    assert listener.get_message(timeout=10)["data"] == "oslo"
+    assert listener.get_message(timeout=60)["data"] == "oslo"
     listener.close()
     config = TerminalConfig.model_validate_json(state_redis.hget(keys.CONFIGS, "oslo"))
     assert (config.version, config.limits.max_positions, config.sealed_password) == (2, 9, sealed)

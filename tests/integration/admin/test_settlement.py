@@ -23,6 +23,7 @@ from executors.state import SignalStore
 from tests.integration.people import World
 from tests.integration.test_state import accept, first_leg, journaled, signal
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import keys
 from tradedist.clock import now_ms
 from tradedist.redis import async_state
@@ -195,7 +196,7 @@ def test_without_an_executor_the_wish_waits_and_the_beat_notes_the_answer(
     assert state_redis.hlen(keys.settlements("london")) == 1
     assert "Asked already" in page(ann).content.decode()
     worker = executor()
-    wait_for(lambda: state_redis.hlen(keys.settlement_answers("london")) == 1)
+    wait_until(lambda: state_redis.hlen(keys.settlement_answers("london")) == 1)
     state_redis.hset(keys.CONFIGS, "london", "{}")
     text = state_redis.hget(keys.settlement_answers("london"), NAME)
     from executors.tasks import note_settlements
@@ -307,12 +308,3 @@ def test_the_command_refuses(world: World, arguments: tuple[str, ...], sentence:
     with pytest.raises(CommandError, match=sentence):
         run(*arguments, *WORDS)
     assert actions() == []
-
-
-def wait_for(done: Callable[[], bool], limit_s: float = 10.0) -> None:
-    import time
-
-    until = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < until, "it does not come to that"
-        time.sleep(0.02)

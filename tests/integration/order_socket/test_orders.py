@@ -277,13 +277,13 @@ async def test_an_expired_session_places_nothing(trader: Any, state_redis: Any) 
         browser = Client()
         browser.force_login(trader)
         session = browser.session
-        session.set_expiry(2)
+        session.set_expiry(4)
         session.save()
         return f"sessionid={session.session_key}"
 
     async with Socket(PATH, cookie=await sync_to_async(sign_in)()) as socket:
         await socket.read_until("snapshot")
-        await asyncio.sleep(2.1)
+        await asyncio.sleep(4.1)
         await socket.send({"type": "signal", "signal": a_signal("alpha")})
         assert (await socket.read_until("error"))["code"] == "NOT_SIGNED_IN"
         assert await socket.closed() == 4401

@@ -17,8 +17,9 @@ from kombu import Queue
 from executors.fanout import CLOSE_PRIORITY, OPEN_PRIORITY
 from executors.link import ANSWER_S
 from tests.integration.tradedist.worker_probe import TASK, TERMINAL
-from tests.stack import ROOT, wait_until
+from tests.stack import ROOT
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import keys
 from tradedist.celery import app as ours
 from tradedist.child import die_with_parent
@@ -59,7 +60,7 @@ class Bench:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def publish(self, text: str, seconds: float = 0.0, **options: Any) -> None:
         self.publisher.send_task(TASK, args=[text, seconds], queue=QUEUE, retry=False, **options)
@@ -67,7 +68,7 @@ class Bench:
     def noted(self) -> list[str]:
         return [line.partition(" ")[2] for line in self.notes.read_text().splitlines()]
 
-    def wait(self, text: str, limit_s: float = 120) -> float:
+    def wait(self, text: str, limit_s: float = 60) -> float:
         """Seconds until it is noted."""
         began = time.monotonic()
         try:
@@ -191,7 +192,7 @@ def test_it_answers_ping_and_sends_its_heartbeat_every_thirty_seconds(bench: Ben
     conf = bench.publisher.control.inspect(timeout=30, limit=1).conf() or {}
     assert conf[name]["accept_content"] == ["json"]
     bench.process.send_signal(signal.SIGTERM)
-    bench.process.wait(10)
+    bench.process.wait(60)
     beats: list[dict[str, Any]] = []
     with bench.publisher.connection_for_read() as connection:
 
@@ -201,5 +202,5 @@ def test_it_answers_ping_and_sends_its_heartbeat_every_thirty_seconds(bench: Ben
 
         receiver = bench.publisher.events.Receiver(connection, handlers={"worker-online": heard})
         bench.start(wait=False)  # it takes longer than the receiver
-        receiver.capture(limit=None, timeout=20)
+        receiver.capture(limit=None, timeout=100)
     assert [(beat["hostname"], beat["freq"]) for beat in beats] == [(name, 30)]

@@ -10,8 +10,8 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.stack import wait_until
 from tests.valkey import Valkey
+from tests.waiting import wait_until
 from tradedist import primary, probes
 from tradedist import redis as clients
 from tradedist.nodes import read_nodes
@@ -34,23 +34,17 @@ class Servers:
             f"redis://:test-password@127.0.0.1:{self.second.server.port},127.0.0.1:{self.first.server.port}/0"
         )
 
-    def follow(self, replica: Valkey, of: Valkey) -> None:
-        with replica.client() as client:
-            client.config_set("masterauth", "test-password")
-            client.replicaof("127.0.0.1", cast(Any, of.server.port))
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", LIMIT_S, 0.02)
-
     def fail_over(self) -> None:
         """The replica is promoted, the old primary demoted; who is connected to that one stays connected."""
         with self.second.client() as second:
             second.replicaof(cast(Any, "NO"), cast(Any, "ONE"))
-        self.follow(self.first, self.second)
+        self.first.follow(self.second)
 
 
 @pytest.fixture
 def servers(make_valkey: Callable[..., Valkey]) -> Iterator[Servers]:
     made = Servers(make_valkey(durable=True), make_valkey(durable=True))
-    made.follow(made.second, made.first)
+    made.second.follow(made.first)
     yield made
     primary._last_primary.clear()
 

@@ -23,7 +23,7 @@ async def server(make_valkey: Callable[..., Valkey]) -> Valkey:
 @pytest.fixture
 async def line(server: Valkey) -> AsyncIterator[Line]:
     client = redis.asyncio.Redis.from_url(server.url, decode_responses=True, socket_timeout=2)
-    made = Line(client, timeout_s=0.5)
+    made = Line(client, timeout_s=1.0)
     yield made
     await made.close()
     await client.aclose()
@@ -85,7 +85,7 @@ async def test_a_server_that_hangs_is_left_after_the_time_limit(line: Line, serv
     began = time.monotonic()
     found = await asyncio.gather(*(line.call("INCR", "n") for _ in range(3)), return_exceptions=True)
     assert [type(error) for error in found] == [redis.exceptions.TimeoutError] * 3
-    assert 0.4 < time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 30
     server.cont()
     assert await line.call("PING") == "PONG"
     with server.client() as client:
@@ -95,7 +95,7 @@ async def test_a_server_that_hangs_is_left_after_the_time_limit(line: Line, serv
 
 async def test_a_slow_answer_is_waited_for_and_the_timer_serves_all(line: Line) -> None:
     for _ in range(4):  # longer together than the limit of one
-        assert await line.call("BLPOP", "never", 0.2) is None
+        assert await line.call("BLPOP", "never", 0.4) is None
 
 
 async def test_who_is_cancelled_takes_no_others_reply(line: Line, server: Valkey) -> None:

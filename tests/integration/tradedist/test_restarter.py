@@ -12,7 +12,7 @@ import psutil
 import pytest
 from django.conf import settings
 
-from tests.stack import wait_until
+from tests.waiting import wait_until
 from tradedist import probes, processes, programs
 from tradedist.child import die_with_parent
 from tradedist.control import Control
@@ -55,7 +55,7 @@ def supervisord(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator["subprocess.
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
     wait_until(lambda: not processes.of_run(settings.DATA_DIR), 10)
 
 
@@ -89,7 +89,7 @@ def test_nothing_survives_a_killed_process_manager(supervisord: "subprocess.Pope
     children = psutil.Process(supervisord.pid).children(recursive=True)
     assert len(children) >= 2
     supervisord.kill()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 

@@ -27,7 +27,7 @@ class Ear:
         return host, int(port)
 
     def until(self, done: Callable[[], bool]) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while not done():
             assert time.monotonic() < end, "it does not come to that"
             time.sleep(0.002)
@@ -107,7 +107,7 @@ def test_what_is_not_an_authentic_leg_of_this_terminal_is_dropped_without_an_ans
 def test_a_stream_of_nonsense_is_closed_and_the_listener_lives_on(ear: Ear) -> None:
     with socket.create_connection(ear.address) as sender:
         sender.sendall(b"\xff" * 100)
-        sender.settimeout(5)
+        sender.settimeout(60)
         assert sender.recv(1) == b""
     datagram(ear, sealed(LEG))
     ear.until(lambda: bool(ear.heard))

@@ -26,7 +26,7 @@ def test_who_waits_at_an_inbox_gets_what_is_put() -> None:
     inbox: Inbox[str] = Inbox(1)
     timer = threading.Timer(0.02, inbox.put, ("here",))
     timer.start()
-    assert inbox.get(5) == "here"
+    assert inbox.get(60) == "here"
     timer.join()
 
 
@@ -36,8 +36,8 @@ def test_a_wake_that_was_set_before_is_not_slept_through() -> None:
     wake.set()
     wake.set()
     assert wake.is_set()
-    wake.wait(5)
-    assert time.monotonic() - began < 1
+    wake.wait(60)
+    assert time.monotonic() - began < 30
     wake.set()
     wake.clear()
     assert not wake.is_set()
