@@ -45,15 +45,26 @@ class Bell:
                 pass
 
 
+class Connected(bootsteps.StartStopStep):
+    """What was said before the connection was made is not said of it. Another new one at once would lose the task that the
+    first has just asked for."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+    known = 0
+
+    def include_if(self, parent: Any) -> bool:
+        return Hears.bell is not None
+
+    def start(self, parent: Any) -> None:
+        assert Hears.bell is not None
+        Connected.known = Hears.bell.times
+
+
 class Hears(bootsteps.StartStopStep):
     """In the worker's event loop. What was said since the connection was made ends it."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = ("celery.worker.consumer.tasks:Tasks", Connected)
     bell: Bell | None = None
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._known = self.bell.times if self.bell else 0
 
     def include_if(self, parent: Any) -> bool:
         return self.bell is not None
@@ -61,24 +72,20 @@ class Hears(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         assert self.bell is not None
         parent.hub.add_reader(self.bell.reader.fileno(), self._heard)
-        if self.bell.times != self._known:
+        if self.bell.times != Connected.known:
             self.bell.ring()
-
-    def stop(self, parent: Any) -> None:
-        if self.bell is not None:
-            self._known = self.bell.times  # the connection is made anew after this
 
     def _heard(self) -> None:
         assert self.bell is not None
         self.bell.drain()
-        if self.bell.times != self._known:
+        if self.bell.times != Connected.known:
             raise redis.exceptions.ConnectionError("the broker does not answer others: connecting anew")
 
 
 def asks_seldom(app: Celery, bell: Bell) -> None:
     """For a worker whose broker another thread watches, before it is made."""
     Hears.bell = bell
-    app.steps["consumer"].add(Hears)
+    app.steps["consumer"].update((Connected, Hears))
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         "brpop_timeout": SELDOM_S,
