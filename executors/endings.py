@@ -35,11 +35,13 @@ def ending(row: LegRow, *, message: str = "", code: str = "") -> Ending:
 
 
 def _of_lots(row: LegRow, message: str, code: str) -> Ending:
+    last = row.requests[-1]
+    if len(row.requests) == 1 and not row.plan and _is_whole(last, row):  # most orders end so
+        return Ending([(S.FILLED, "", message or last.result.get("message", ""))])
     left_open = bool(row.plan.get("waiting"))  # it ends before the opens that it waits for
     state = fold([item.view for item in row.requests], row.wanted_lots, more=False)
     if left_open and state in (S.FILLED, S.DONE):
         state = S.PARTIAL if row.filled_lots else S.REJECTED
-    last = row.requests[-1]
     if row.plan.get("foreign"):
         # of what a lost journal may have sent, what reached the broker counts, not what was looked for in vain
         reached = [item for item in row.requests if item.outcome is not Outcome.NOT_EXECUTED]
@@ -62,6 +64,14 @@ def _of_lots(row: LegRow, message: str, code: str) -> Ending:
     end_code = {S.REJECTED: refusal, S.NOT_EXECUTED: Code.NOT_EXECUTED}.get(state, "")
     rejected = state is S.REJECTED and refusal == Code.BROKER_REFUSED
     return Ending([(state, end_code, message)], rejected)
+
+
+def _is_whole(request: RequestRow, row: LegRow) -> bool:
+    return (
+        request.outcome is Outcome.FILLED
+        and bool(request.filled_lots)
+        and request.filled_lots >= row.wanted_lots
+    )
 
 
 def _of_changes(row: LegRow, message: str, code: str) -> Ending:

@@ -78,6 +78,7 @@ class Execution:
         self.journal = journal
         self.clock = clock
         self.config = config
+        self._installation: str = settings.INSTALLATION_ID
         self.mode: Mode = "ACTIVE"
         self.skewed = ""  # why opens are held while this machine's clock is wrong
         self.hold = ""  # a reason of this executor's own to hold opens, beside the breaker's
@@ -219,7 +220,7 @@ class Execution:
     def _request(self, row: LegRow, step: Step, trace: Trace) -> bool:
         """One request: INTENT on disk, send, RESULT on disk. True when the next one may follow."""
         n = len(row.requests) + 1
-        magic = request_magic(settings.INSTALLATION_ID, row.order_id, n)
+        magic = request_magic(self._installation, row.order_id, n)
         spec = tick = None
         if step.change is not None:
             whole = self.preparation.completion.of(row, step.change)
@@ -356,7 +357,10 @@ class Execution:
                 row.wanted_lots -= step.lots
         else:
             made.result["error"] = list(reply.error)
-        row.filled_lots = sum((item.filled_lots for item in row.requests), ZERO)
+        earlier = row.requests[:-1]
+        row.filled_lots = (
+            sum((item.filled_lots for item in earlier), made.filled_lots) if earlier else made.filled_lots
+        )
         if made.filled_lots and not step.position:
             self.holdings.filled(row)
         if step.pending and made.outcome is Outcome.PLACED:
@@ -421,6 +425,7 @@ class Execution:
                     state,
                     seq=row.report_seq + 1 + len(reports),
                     time_ms=self.clock.now_ms(),
+                    position=self.journal.newest + 1 + len(reports),
                     trace=trace,
                     code=code,
                     message=message,

@@ -102,6 +102,7 @@ class Executor(threading.Thread):
         with contextlib.suppress(OSError):  # of a full disk: then accounts are read while others' orders run
             self._host = HostPage(directory.parent / host_page.NAME)
         self._inbox: Inbox[Item] = Inbox(INBOX_LIMIT)
+        self._frozen_limit_s: float = settings.FROZEN_LIMIT_S
         self._stopping = threading.Event()
         self._asked_to_hand_over_ms = 0.0
         self._facts = InstanceFacts(config_version=config.version)
@@ -304,11 +305,11 @@ class Executor(threading.Thread):
             self._session.changed()
 
     def _moved(self) -> None:
-        self._progress.moved(settings.FROZEN_LIMIT_S)
+        self._progress.moved(self._frozen_limit_s)
 
     def _in_call(self, call: str, limit_s: float) -> None:
         """Before and after each call to the terminal."""
-        self._progress.moved(limit_s if call else settings.FROZEN_LIMIT_S, call)
+        self._progress.moved(limit_s if call else self._frozen_limit_s, call)
 
     def _may_hand_over(self) -> bool:
         asked = self._asked_to_hand_over_ms
@@ -341,14 +342,14 @@ class Executor(threading.Thread):
             self._session.lost(error)
 
     def _take_inbox(self, *, wait: bool = True) -> None:
-        timeout_s = max(0.0, (self._next_due() - monotonic_ms()) / 1000) if wait else 0.0
-        try:
-            item = self._inbox.get(min(timeout_s, REST_S))
-            for _ in range(INBOX_LIMIT):
-                self._handle(item)
-                item = self._inbox.get(0)
-        except queue.Empty:
-            return
+        timeout_s = min(max(0.0, (self._next_due() - monotonic_ms()) / 1000), REST_S) if wait else 0.0
+        if timeout_s > 0:
+            with contextlib.suppress(queue.Empty):
+                self._handle(self._inbox.get(timeout_s))
+        for _ in range(INBOX_LIMIT):
+            if self._inbox.empty():
+                return
+            self._handle(self._inbox.get(0))
 
     def _next_due(self) -> float:
         session = self._session

@@ -77,6 +77,8 @@ class Guard:
         signal = row.leg.signal
         if not isinstance(signal, OpenSignal):
             return
+        if not self._armed and signal.trailing is None and signal.break_even is None:
+            return
         key = (row.order_id, 0)
         if row.state is OrderState.INTENT and len(row.requests) == 1 and Protection.of(signal).armed:
             if row.requests[0].outcome is Outcome.PENDING:

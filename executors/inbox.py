@@ -41,17 +41,14 @@ class ExecutorClock:
         self.link: Link | None = None
         self._progress = progress
 
-    def now_ms(self) -> int:
-        return now_ms()
+    now_ms = staticmethod(now_ms)
+    monotonic_ms = staticmethod(monotonic_ms)
 
     def redis_ms(self) -> int:
         return self.link.redis_ms() if self.link else now_ms()
 
     def offset_us(self) -> int:
         return self.link.offset_us if self.link else 0
-
-    def monotonic_ms(self) -> float:
-        return monotonic_ms()
 
     def sleep(self, seconds: float) -> None:
         self._progress.moved(settings.FROZEN_LIMIT_S + seconds)

@@ -1,50 +1,32 @@
 """The executor's journal: one SQLite file per terminal, the truth about an order after accept.
 
-Precedes: publishing to Redis. Follows: every decision of execution. WAL with synchronous=FULL: a commit that returned
-is on disk. Only the executor's own thread writes; the publisher reads through a connection of its own.
+Precedes: publishing to Redis. Follows: every decision of execution. Only the executor's own thread writes; the publisher
+reads through a connection of its own.
 """
 
-import contextlib
 import json
-import secrets
-import shutil
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from pydantic_core import to_json
 
 from executors import journal_trades
-from executors.journal_schema import SCHEMA, SCHEMA_VERSION
+from executors.journal_file import JournalError, JournalFile
 from executors.legs import JournalReport, LegRow, RequestRow
 from executors.messages import ExecutionReport, Leg
 from executors.netting import Trade
 from executors.orders import SETTLED, OrderState, Outcome
 
-UNWRITABLE = frozenset(
-    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-)
-ROOM_BYTES = 1024 * 1024  # what must be free before an executor begins
 DAY_MS = 24 * 3_600_000
 KEEP_MS = 30 * DAY_MS  # orders are recognized for so long when they come again
 KEEP_LARGE_MS = 3 * DAY_MS  # in a journal above its limit; a store's record of a signal lives for two days
 PRUNED_AT_ONCE = 100
 PAGES_FREED_AT_ONCE = 500
-FOLD_AFTER = 10  # commits; each writes some ten pages
-LOG_BYTES = 512 * 1024  # that the log has at least, for twice as many
 NEWEST_REQUESTS = 200  # more than a second's
 WRITTEN_KEPT = 50  # reports that are on disk and were not taken: older ones are read from there
-
-
-class JournalError(Exception):
-    """The journal cannot be used: another terminal's, another installation's, or damaged."""
-
-
-class JournalUnwritable(JournalError):
-    """The disk under the journal is full, read-only or broken: nothing may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,58 +36,17 @@ class Pruned:
     too_large: bool
 
 
-class Journal:
-    """Opened and written by one thread. Every method that changes something returns after its commit is on disk."""
+class Journal(JournalFile):
+    """Every method that changes something returns after its commit is on disk."""
 
     def __init__(self, path: Path, *, installation: str, terminal_id: str) -> None:
         """Opens or makes the file. Raises JournalError when it belongs to something else or is damaged."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._depth = 0
-        self._commits = 0  # since the log was folded
         self._position = 0
         self._pruned_row = 0
         self._written: list[JournalReport] = []  # by the commit that is under way
         self._kept: list[JournalReport] = []  # on disk, and not asked for yet
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
-        except sqlite3.OperationalError as error:
-            raise JournalUnwritable(f"{path} cannot be opened: {error}") from error
-        try:
-            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a file that is made now
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._db.execute("PRAGMA wal_autocheckpoint=4000")
-            self._db.execute("PRAGMA journal_size_limit=33554432")
-            self._db.executescript(SCHEMA + journal_trades.INDEX)
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            if _unwritable(error):
-                raise JournalUnwritable(f"{path} cannot be written: {error}") from error
-            raise JournalError(f"{path} cannot be opened as a journal: {error}") from error
-        self.fresh = self._meta("journal_id") is None
-        with self._commit():
-            for key, value in {
-                "journal_id": secrets.token_hex(8),
-                "installation": installation,
-                "terminal_id": terminal_id,
-                "schema_version": SCHEMA_VERSION,
-            }.items():
-                self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
-        for key, wanted in (
-            ("installation", installation),
-            ("terminal_id", terminal_id),
-            ("schema_version", SCHEMA_VERSION),
-        ):
-            if (found := self._meta(key)) != wanted:
-                self._db.close()
-                raise JournalError(f"{path} has {key} {found}, wanted {wanted}: it is another journal")
-        self.journal_id = str(self._meta("journal_id"))
+        super().__init__(path, installation=installation, terminal_id=terminal_id)
         self._position = self.position()
-
-    def close(self) -> None:
-        self._db.close()
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -235,6 +176,8 @@ class Journal:
         """(order_id, position_ticket, protection as JSON) of all that is armed."""
         return self._db.execute("SELECT order_id, position_ticket, protection FROM protections").fetchall()
 
+    # `_value_` below: an enum's `value` costs two calls in Python, an order a dozen of them
+
     # --- writing ------------------------------------------------------------------------------------------------
 
     @property
@@ -247,25 +190,21 @@ class Journal:
         taken, self._kept = self._kept, []
         return taken
 
-    def together(self) -> contextlib.AbstractContextManager[None]:
-        """Everything that is written within is one commit."""
-        return self._commit()
-
     def note_tripped(self, resumed: int | None) -> None:
         """See `tripped`; a restart does not release the breaker."""
-        with self._commit():
+        with self._transaction:
             text = "" if resumed is None else str(resumed)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('tripped', ?)", (text,))
 
     def note_adopted(self, leg_seq: int) -> None:
         """See `adopted_seq`. Never lowered."""
         if leg_seq > self.adopted_seq():
-            with self._commit():
+            with self._transaction:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('adopted_seq', ?)", (str(leg_seq),))
 
     def protect(self, order_id: str, position_ticket: int, protection: str | None) -> None:
         """Keeps what is armed, or with None forgets it."""
-        with self._commit():
+        with self._transaction:
             if protection is None:
                 self._db.execute(
                     "DELETE FROM protections WHERE order_id = ? AND position_ticket = ?",
@@ -282,7 +221,7 @@ class Journal:
 
         `report_seq` of each report must follow the row's; the row takes the last one.
         """
-        with self._commit():
+        with self._transaction:
             for report in reports:
                 if report.report_seq != row.report_seq + 1:
                     raise JournalError(
@@ -302,10 +241,10 @@ class Journal:
                         leg.epoch,
                         leg.digest,
                         row.leg_json,
-                        row.state.value,
+                        row.state._value_,
                         str(row.wanted_lots),
                         str(row.filled_lots),
-                        json.dumps(row.plan),
+                        _text(row.plan),
                         row.report_seq,
                         int(row.state not in SETTLED),
                         row.received_ms,
@@ -314,7 +253,11 @@ class Journal:
             if request is not None:
                 self._put_request(row.order_id, request)
             for position, report in enumerate(reports, self._position + 1):
-                placed = report.model_copy(update={"position": position})
+                placed = (
+                    report
+                    if report.position == position
+                    else report.model_copy(update={"position": position})
+                )
                 text = placed.model_dump_json()
                 self._db.execute(
                     "INSERT INTO reports VALUES (?, ?, ?, ?)",
@@ -330,7 +273,7 @@ class Journal:
             "UPDATE legs SET state = ?, wanted_lots = ?, filled_lots = ?, report_seq = ?, open = ?"
             " WHERE order_id = ?",
             (
-                row.state.value,
+                row.state._value_,
                 str(row.wanted_lots),
                 str(row.filled_lots),
                 row.report_seq,
@@ -341,6 +284,8 @@ class Journal:
         return moved.rowcount == 1
 
     def _put_request(self, order_id: str, request: RequestRow) -> None:
+        if request.kept and self._answered(order_id, request):
+            return
         self._db.execute(
             "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id, n) DO UPDATE SET"
             " outcome = excluded.outcome, filled_lots = excluded.filled_lots, price = excluded.price,"
@@ -349,56 +294,38 @@ class Journal:
                 order_id,
                 request.n,
                 request.magic,
-                json.dumps(request.request),
+                to_json(request.request).decode(),
                 str(request.lots),
                 request.intent_ms,
-                request.outcome.value,
+                request.outcome._value_,
                 str(request.filled_lots),
                 str(request.price),
                 request.retcode,
-                json.dumps(request.result),
+                _text(request.result),
                 request.result_ms,
             ),
         )
+        request.kept = True
 
-    # --- room and age -------------------------------------------------------------------------------------------
+    def _answered(self, order_id: str, request: RequestRow) -> bool:
+        """A request whose question is here already: only what became of it is written. False: it is not here."""
+        answered = self._db.execute(
+            "UPDATE requests SET outcome = ?, filled_lots = ?, price = ?, retcode = ?, result = ?, result_ms = ?"
+            " WHERE order_id = ? AND n = ?",
+            (
+                request.outcome._value_,
+                str(request.filled_lots),
+                str(request.price),
+                request.retcode,
+                _text(request.result),
+                request.result_ms,
+                order_id,
+                request.n,
+            ),
+        )
+        return answered.rowcount == 1
 
-    def prove_room(self) -> None:
-        """Raises JournalUnwritable unless the disk has room for what the next orders will need."""
-        free = shutil.disk_usage(self.path.parent).free
-        if free < ROOM_BYTES:
-            raise JournalUnwritable(f"{free // 1024} kB are free under {self.path.parent}")
-
-    def prove_writable(self) -> None:
-        """By writing: a quota or a broken disk shows no other way. Raises JournalUnwritable."""
-        with self._commit():
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('room', ?)", ("x" * 16_384,))
-        with self._commit():
-            self._db.execute("DELETE FROM meta WHERE key = 'room'")
-
-    def fold(self) -> None:
-        """For idle moments: the log's pages go into the file, so that the next commits write over room that is there.
-
-        A log that grows with each commit costs the disk a change of its size besides, and an order waits for that. May
-        raise JournalUnwritable.
-        """
-        if self._commits < FOLD_AFTER:
-            return
-        try:
-            if self._log_bytes() < LOG_BYTES:
-                with self._commit():
-                    self._db.execute("INSERT OR REPLACE INTO meta VALUES ('room', ?)", ("x" * LOG_BYTES,))
-                with self._commit():
-                    self._db.execute("DELETE FROM meta WHERE key = 'room'")
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.OperationalError as error:
-            if _unwritable(error):
-                raise JournalUnwritable(f"{self.path} cannot be written: {error}") from error
-            raise
-        self._commits = 0
-
-    def _log_bytes(self) -> int:
-        return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+    # --- age ----------------------------------------------------------------------------------------------------
 
     def prune(self, now_ms: int, *, published: int) -> Pruned:
         """Forgets settled orders older than 30 days, a few in each call; in a journal above its limit, than 3 days.
@@ -423,7 +350,7 @@ class Journal:
             if len(rows) < PRUNED_AT_ONCE:
                 self._pruned_row = 0
         if old:
-            with self._commit():
+            with self._transaction:
                 for table in ("requests", "reports", "legs"):
                     self._db.executemany(f"DELETE FROM {table} WHERE order_id = ?", [(name,) for name in old])
         freed = self._db.execute("PRAGMA freelist_count").fetchone()[0]
@@ -435,45 +362,17 @@ class Journal:
         row = self._db.execute("SELECT max(position) FROM reports WHERE order_id = ?", (order_id,)).fetchone()
         return int(row[0] or 0) <= published
 
-    def _size(self) -> int:
-        """Bytes in use; free pages are used again."""
-        pages, free, size = (
-            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size
-
     # --- inside -------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _commit(self) -> Iterator[None]:
-        if self._depth:
-            yield  # part of the commit that is under way
-            return
-        self._depth = 1
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-            self._commits += 1
-            self._kept += self._written
-            del self._kept[:-WRITTEN_KEPT]
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._position = self.position()
-            if isinstance(error, sqlite3.OperationalError) and _unwritable(error):
-                raise JournalUnwritable(f"{self.path} cannot be written: {error}") from error
-            raise
-        finally:
-            self._depth = 0
-            self._written.clear()
+    def _committed(self) -> None:
+        self._kept += self._written
+        self._written.clear()
+        del self._kept[:-WRITTEN_KEPT]
 
-    def _meta(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+    def _rolled_back(self) -> None:
+        self._written.clear()
+        self._position = self.position()
 
 
-def _unwritable(error: sqlite3.Error) -> bool:
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in UNWRITABLE
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value) if value else "{}"

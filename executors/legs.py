@@ -27,6 +27,8 @@ class RequestRow:
     retcode: int | None = None
     result: dict[str, Any] = field(default_factory=dict)
     result_ms: int | None = None
+    # the journal has the question: only its answer is written from now on
+    kept: bool = field(default=False, compare=False)
 
     @property
     def view(self) -> RequestView:
@@ -48,10 +50,10 @@ class LegRow:
     # the journal has the plan as it is: it need not be written with each request
     plan_kept: bool = field(default=False, compare=False)
     leg_json: str = field(default="", compare=False)  # the leg as the journal has it, once it has
+    order_id: str = field(init=False)
 
-    @property
-    def order_id(self) -> str:
-        return self.leg.order_id
+    def __post_init__(self) -> None:
+        self.order_id = self.leg.order_id
 
 
 def position_tickets(row: LegRow) -> set[int]:

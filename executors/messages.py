@@ -7,6 +7,7 @@ Requests are lower-case, states upper-case.
 
 import json
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
@@ -109,7 +110,7 @@ class Leg(Message):
     user_id: int
     trace: dict[str, int] = Field(default_factory=dict)  # hop → UTC ms or µs, see ExecutionReport.trace
 
-    @property
+    @cached_property  # an order asks for it a dozen times
     def order_id(self) -> str:
         return order_id(self.signal.signal_id, self.terminal_id)
 

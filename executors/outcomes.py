@@ -19,17 +19,21 @@ class Outcomes:
         self._changed = threading.Condition()
         self._latest: OrderedDict[str, ExecutionReport] = OrderedDict()
         self._closed = False
+        self._waiting = 0
 
     def __contains__(self, order_id: str) -> bool:
         return order_id in self._latest
 
     def put(self, report: ExecutionReport) -> None:
+        if report.state in UNDER_WAY and report.order_id not in self._latest:
+            return  # nobody is told of it, and its outcome follows
         with self._changed:
             self._latest[report.order_id] = report
             self._latest.move_to_end(report.order_id)
             while len(self._latest) > KEPT:
                 self._latest.popitem(last=False)
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def wait(self, order_id: str, timeout_s: float) -> ExecutionReport | None:
         """The order's newest report once it has left QUEUED and INTENT; None when that takes longer."""
@@ -42,7 +46,11 @@ class Outcomes:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closed:
                     return None
-                self._changed.wait(left)
+                self._waiting += 1
+                try:
+                    self._changed.wait(left)
+                finally:
+                    self._waiting -= 1
 
     def close(self) -> None:
         """The executor ends: nobody waits any more."""

@@ -6,6 +6,7 @@ Precedes: execution sends what comes out. Follows: the leg, the plan that `wishe
 from collections import defaultdict
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from executors.legs import LegRow, RequestRow
@@ -27,6 +28,7 @@ EXEMODE_MARKET = 2  # market and exchange execution ignore the price
 FILLING_FOK_BIT, FILLING_IOC_BIT = 1, 2
 FOK, IOC, RETURN = 0, 1, 2
 REQUEST_FIELDS = tuple(field.name for field in fields(TradeRequest))
+_in_order = attrgetter(*REQUEST_FIELDS)
 WHOLE = {SLTP: {"sl", "tp"}, MODIFY: {"price", "stoplimit", "sl", "tp", "type_time", "expiration_ms"}}
 
 
@@ -59,8 +61,10 @@ def next_step(row: LegRow, config: TerminalConfig, *, min_lots: Decimal = ZERO) 
     if isinstance(signal, OpenSignal):
         made, most = row.requests, config.max_attempts
         attempt = _attempt(made, most, position=0)
-        left = row.wanted_lots - sum((item.filled_lots for item in made), ZERO)
-        if attempt is None or left <= 0 or left < min_lots:
+        if attempt is None:
+            return None
+        left = row.wanted_lots - sum((item.filled_lots for item in made), ZERO) if made else row.wanted_lots
+        if left <= 0 or left < min_lots:
             return None
         kind = PENDING_TYPES.get((signal.side, signal.order_type), BUY if signal.side == "buy" else SELL)
         return Step(to_broker(config, signal.symbol), kind, left, attempt, pending=signal.pending)
@@ -130,8 +134,8 @@ def build_request(
     signal = row.leg.signal
     sl = tp = ZERO
     if isinstance(signal, OpenSignal):
-        sl = on_grid(signal.stop_loss or ZERO, spec)
-        tp = on_grid(signal.take_profit or ZERO, spec)
+        sl = on_grid(signal.stop_loss, spec) if signal.stop_loss else ZERO
+        tp = on_grid(signal.take_profit, spec) if signal.take_profit else ZERO
         if step.pending:
             time_type, expiration_ms = row.plan.get("expiration", (0, 0))
             return TradeRequest(
@@ -184,6 +188,8 @@ def _change(change: Change, magic: int) -> TradeRequest:
 
 def _not_refused(policies: tuple[int, ...], row: LegRow) -> int:
     """The first that the broker has not refused this order; some symbols' masks name policies that are not taken."""
+    if not row.requests:
+        return policies[0]
     refused = {item.request.get("type_filling") for item in row.requests if item.retcode == INVALID_FILL}
     return next((policy for policy in policies if policy not in refused), policies[0])
 
@@ -209,5 +215,7 @@ def late(leg: Leg, now_ms: int) -> str:
 
 def jsonable(request: TradeRequest) -> dict[str, Any]:
     """All its values are plain: `dataclasses.asdict` would copy each of them."""
-    found = ((name, getattr(request, name)) for name in REQUEST_FIELDS)
-    return {name: str(value) if isinstance(value, Decimal) else value for name, value in found}
+    return {
+        name: str(value) if isinstance(value, Decimal) else value
+        for name, value in zip(REQUEST_FIELDS, _in_order(request), strict=True)
+    }

@@ -134,8 +134,8 @@ class Preparation:
         )
         if isinstance(lots, Denial):
             return lots
-        spec = self._spec(to_broker(execution.config, signal.symbol))
-        if signal.pending and spec is not None:
+        spec = self._spec(to_broker(execution.config, signal.symbol)) if signal.pending else None
+        if spec is not None:
             kept = expiration(signal.expires_ms, spec, utc)
             if isinstance(kept, Denial):
                 return kept

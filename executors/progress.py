@@ -43,15 +43,24 @@ class Progress:
         """Raises OSError when there is no room."""
         self._map = shared_page(path, _FORMAT.size)
         self.pid = self.tid = 0
-        self.status = "STARTING"
+        self._status = b"STARTING"
         self._phase = Phase.STARTING
         self._phase_ms = 0.0
 
     def begin(self, pid: int, tid: int, allowed_s: float) -> None:
         """The process that moves from now on."""
-        self.pid, self.tid, self.status = pid, tid, "STARTING"
+        self.pid, self.tid, self._status = pid, tid, b"STARTING"
         self._phase, self._phase_ms = Phase.STARTING, monotonic_ms()
         self.moved(allowed_s)
+
+    @property
+    def status(self) -> str:
+        """Shown with the next move."""
+        return self._status.decode()
+
+    @status.setter
+    def status(self, status: str) -> None:
+        self._status = status.encode()
 
     def reached(self, phase: Phase) -> None:
         """Told with the next move."""
@@ -61,7 +70,7 @@ class Progress:
     def moved(self, allowed_s: float, call: str = "") -> None:
         _FORMAT.pack_into(
             self._map, 0, monotonic_ms(), allowed_s * 1000, self._phase_ms, self.pid, self.tid, self._phase,
-            self.status.encode(), call.encode(),
+            self._status, call.encode(),
         )  # fmt: skip
 
     def read(self) -> Sample:

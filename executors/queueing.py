@@ -109,6 +109,8 @@ class LegQueue:
     def pop_expired(self, now_ms: int) -> list[tuple[Leg, str]]:
         """Takes out what is past its deadline, gap or not."""
         late = [item for item in self.ready if item[0].deadline_ms <= now_ms]
+        if not late and not self.waiting:
+            return late
         self.ready = [item for item in self.ready if item[0].deadline_ms > now_ms]
         for seq in [seq for seq, (leg, _) in self.waiting.items() if leg.deadline_ms <= now_ms]:
             late.append(self.waiting.pop(seq))
@@ -167,6 +169,9 @@ class LegQueue:
                     chosen = index
                 break  # what is no open is never overtaken
         leg, path = self.ready.pop(chosen)
+        self._held.discard(leg.order_id)
+        if not chosen:
+            return leg, path, []
         older = self.ready[:chosen]
         superseded = [
             item
@@ -176,7 +181,6 @@ class LegQueue:
         gone = {item[0].order_id for item in superseded}
         self.ready = [item for item in self.ready if item[0].order_id not in gone]
         self._held.difference_update(gone)
-        self._held.discard(leg.order_id)
         return leg, path, superseded
 
     def _may_overtake(self, index: int, signal: Other, symbol_of: SymbolOf) -> bool:

@@ -6,14 +6,13 @@ Precedes: the journal keeps the reports, the link publishes them. Follows: every
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any
 
 from executors.legs import ZERO, LegRow, RequestRow
 from executors.messages import ExecutionReport, OpenSignal
 from executors.orders import OrderState
 
 PRICE_PLACES = Decimal("1e-8")
-Path = Literal["", "udp", "tcp", "celery", "outbox", "restart"]
 
 
 def heard(points: dict[str, int], *, mono_us: int, redis_us: int) -> None:
@@ -85,22 +84,18 @@ def build_report(
     *,
     seq: int,
     time_ms: int,
+    position: int = 0,
     trace: Trace,
     code: str = "",
     message: str = "",
 ) -> ExecutionReport:
-    """The report that tells the order as the row has it now."""
+    """The report that tells the order as the row has it now. `position`: that it will have in the journal."""
     signal = row.leg.signal
     last = row.requests[-1] if row.requests else None
     # on the way, only what the last request brought: the reports of a close of 800 positions must stay small
     told = row.requests[-1:] if state is OrderState.INTENT else row.requests
     closed = _closed(row) if state is not OrderState.INTENT else []
-    filled = [item for item in row.requests if item.filled_lots and item.price]  # a price may come later
-    lots = sum((item.filled_lots for item in filled), ZERO)
-    one_symbol = len({item.request.get("symbol", "") for item in filled}) == 1
-    price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots if one_symbol else None
-    if price is not None:
-        price = price.quantize(PRICE_PLACES).normalize()
+    path: Any = trace.path
     return ExecutionReport(
         order_id=row.order_id,
         signal_id=signal.signal_id,
@@ -112,7 +107,7 @@ def build_report(
         side=signal.side if isinstance(signal, OpenSignal) else None,
         lots=row.wanted_lots,
         filled_lots=row.filled_lots,
-        price=price,
+        price=_price(row),
         code=code,
         message=message,
         retcode=last.retcode if last else None,
@@ -121,14 +116,29 @@ def build_report(
         order_tickets=_tickets(told, "orders"),
         deal_tickets=_tickets(told, "deals"),
         time_ms=time_ms,
+        position=position,
         trace=trace.report(),
-        woken_by=cast(Path, trace.path),
+        woken_by=path,
         user_id=row.leg.user_id,
     )
 
 
+def _price(row: LegRow) -> Decimal | None:
+    """Over the fills so far; none when they are of several symbols. A request's price may come later than its lots."""
+    filled = [item for item in row.requests if item.filled_lots and item.price]
+    if not filled or len({item.request.get("symbol", "") for item in filled}) > 1:
+        return None
+    price = filled[0].price
+    if len(filled) > 1:
+        lots = sum((item.filled_lots for item in filled), ZERO)
+        price = sum((item.filled_lots * item.price for item in filled), ZERO) / lots
+    return price.quantize(PRICE_PLACES).normalize()
+
+
 def _tickets(requests: list[RequestRow], kind: str) -> list[int]:
-    found: list[Any] = [ticket for item in requests for ticket in item.result.get(kind, [])]
+    if len(requests) == 1:
+        return list(dict.fromkeys(requests[0].result.get(kind, ())))
+    found: list[Any] = [ticket for item in requests for ticket in item.result.get(kind, ())]
     return list(dict.fromkeys(found))
 
 

@@ -290,11 +290,12 @@ def publish_call(
     for item in reports:
         report = item.report
         names += [keys.order(report.order_id), keys.signal(report.signal_id)]
+        state = report.state
         args += [
             report.order_id,
             report.report_seq,
-            report.state.value,
-            int(report.state in SETTLED),
+            state._value_,
+            int(state in SETTLED),
             item.position,
             item.deadline_ms,
             item.report_json,

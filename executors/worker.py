@@ -22,7 +22,7 @@ from executors import crashpoints, runtime
 from executors.credentials import CredentialError, unseal
 from executors.errors import EpochPassed
 from executors.executor import Executor
-from executors.journal import JournalUnwritable
+from executors.journal_file import JournalUnwritable
 from executors.listener import Listener
 from executors.locks import TerminalLock, directory_of, note_released
 from executors.messages import TerminalConfig

@@ -6,6 +6,7 @@ executors' reports. Connects as a client does: address, TLS, user, database. One
 
 import contextlib
 import ssl
+from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
@@ -14,6 +15,7 @@ import redis
 from tradedist.redis import TIMEOUT_S
 
 RECEIVE_BYTES = 65_536
+_pack: Callable[[tuple[str | int | bytes, ...]], bytes] = cast(Any, hiredis).pack_command
 
 
 class BareRedis:
@@ -25,12 +27,13 @@ class BareRedis:
         self._socket = (
             self._connection._sock
         )  # the handshake is over: from here on the client's parser reads nothing
+        self._timeout_s = -1.0  # not known
         self._reader = hiredis.Reader(replyError=redis.ResponseError)
 
     def ask(self, *command: str | int | bytes) -> Any:
         """The command's answer; waits for it as long as a client does. Nothing else may be under way."""
         try:
-            self._socket.settimeout(TIMEOUT_S)
+            self._waits(TIMEOUT_S)
             self._socket.sendall(packed(*command))
             while (answer := self._reader.gets()) is False:
                 self._feed(self._socket.recv(RECEIVE_BYTES))
@@ -44,7 +47,7 @@ class BareRedis:
         """Does not wait: neither for the answer nor for room."""
         raw = packed(*command)
         try:
-            self._socket.settimeout(0)
+            self._waits(0)
             sent = self._socket.send(raw)
         except OSError as error:
             raise redis.ConnectionError(str(error)) from error
@@ -53,7 +56,7 @@ class BareRedis:
 
     def answers(self) -> list[Any]:
         """Those that have come, in the order of the commands; a refused one's is a redis.ResponseError."""
-        self._socket.settimeout(0)
+        self._waits(0)
         try:
             while True:
                 received = self._socket.recv(RECEIVE_BYTES)
@@ -74,6 +77,12 @@ class BareRedis:
         with contextlib.suppress(OSError, redis.RedisError):
             self._connection.disconnect()
 
+    def _waits(self, timeout_s: float) -> None:
+        """Setting it is a system call, and an order should make none without need."""
+        if self._timeout_s != timeout_s:
+            self._socket.settimeout(timeout_s)
+            self._timeout_s = timeout_s
+
     def _feed(self, received: bytes) -> None:
         if not received:
             raise redis.ConnectionError("Redis closed the connection")
@@ -84,5 +93,4 @@ class BareRedis:
 
 
 def packed(*command: str | int | bytes) -> bytes:
-    raw: bytes = cast(Any, hiredis).pack_command(command)
-    return raw
+    return _pack(command)

@@ -8,6 +8,7 @@ import ntpath
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from executors.errors import TerminalError, TerminalUnavailable
@@ -31,6 +32,9 @@ TIMEFRAMES = {
     60: 1, 120: 2, 180: 3, 240: 4, 300: 5, 360: 6, 600: 10, 720: 12, 900: 15, 1200: 20, 1800: 30, 3600: 16385,
     7200: 16386, 10800: 16387, 14400: 16388, 21600: 16390, 28800: 16392, 43200: 16396, 86400: 16408, 604800: 32769,
 }  # fmt: skip
+REALS = ("volume", "price", "stoplimit", "sl", "tp")
+WHOLES = ("deviation", "type_filling", "type_time", "magic", "order", "position", "position_by")
+_reals, _wholes = attrgetter(*REALS), attrgetter(*WHOLES)
 NOT_CONNECTED = -10004
 NOT_FOUND = frozenset({-1, -4})  # symbol calls answer so for what they do not know
 LOST = frozenset({-10000, -10001, -10002, -10003, -10004, -10005})
@@ -280,11 +284,11 @@ class ModuleTerminal:
     def _request(self, request: TradeRequest) -> dict[str, Any]:
         """Only what is set: absent is zero to MetaTrader."""
         out: dict[str, Any] = {"action": int(request.action), "type": int(request.type)}
-        for name in ("volume", "price", "stoplimit", "sl", "tp"):
-            if number := getattr(request, name):
+        for name, number in zip(REALS, _reals(request), strict=True):
+            if number:
                 out[name] = float(number)
-        for name in ("deviation", "type_filling", "type_time", "magic", "order", "position", "position_by"):
-            if number := getattr(request, name):
+        for name, number in zip(WHOLES, _wholes(request), strict=True):
+            if number:
                 out[name] = int(number)
         if request.symbol:
             out["symbol"] = str(request.symbol)

@@ -303,7 +303,7 @@ class OrderProtocol(RuleBasedStateMachine):
         def kill(row: LegRow, *reports: Any, **more: Any) -> None:
             record(row, *reports, **more)
             left[0] -= 1
-            if left[0] <= 0 and not journal._depth:
+            if left[0] <= 0 and not journal._transaction.depth:
                 raise Killed
 
         self.number += 1

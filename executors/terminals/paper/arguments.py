@@ -34,7 +34,7 @@ def named(name: str) -> str:
 
 def units(text: str) -> int:
     """Length in UTF-16 units."""
-    return len(text) + sum(ord(char) > 0xFFFF for char in text)
+    return len(text) if text.isascii() else len(text) + sum(ord(char) > 0xFFFF for char in text)
 
 
 def symbol(value: Any) -> str:

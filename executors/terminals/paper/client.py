@@ -42,13 +42,15 @@ _process = _Process()
 
 
 def _ask(method: str, *values: Any) -> Any:
-    if _process.link is None:
+    link = _process.link
+    if link is None:
         raise LinkError(NOT_CONNECTED)
     try:
-        return _process.link.ask(method, *values)
-    finally:
-        if not _process.link.is_open:
+        return link.ask(method, *values)
+    except BaseException:
+        if not link.is_open:
             _process.link = None
+        raise
 
 
 def _guarded(body: Callable[[Arguments, Keywords], Any], failed: Any, bad: Any) -> builtin.Implementation:

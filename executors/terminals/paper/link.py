@@ -14,6 +14,7 @@ from typing import Any
 from executors.terminals.paper import wire
 
 CONNECT_TIMEOUT_S = 5.0
+RECEIVE_BYTES = 65_536
 HOLD_GIL = os.environ.get("PAPER_HOLD_GIL") == "1"
 SEND_FAILED = (-10001, "IPC send failed")
 RECEIVE_FAILED = (-10002, "IPC recv failed")
@@ -41,6 +42,7 @@ class LinkError(Exception):
 class Link:
     def __init__(self, url: str) -> None:
         self._sequence = 0
+        self._left = b""  # received, and of a later frame
         # The real package never lets another thread in during a call, since it holds the GIL
         self._lock = threading.Lock()
         self._socket: socket.socket | None = socket.create_connection(wire.address(url), CONNECT_TIMEOUT_S)
@@ -71,9 +73,7 @@ class Link:
             self.close()
             raise LinkError(SEND_FAILED) from None
         try:
-            head = self._receive(wire.HEAD.size)
-            length, sequence = wire.HEAD.unpack(head)
-            body = self._receive(length)
+            sequence, body = self._receive()
         except OSError:
             self.close()
             raise LinkError(RECEIVE_FAILED) from None
@@ -88,24 +88,35 @@ class Link:
             raise LinkError((1 if code == wire.RACED else code, text))
         return value
 
-    def _receive(self, length: int) -> bytes:
+    def _receive(self) -> tuple[int, bytes]:
+        """The next frame's number and body; mostly it comes in one piece. What follows it is kept for the next."""
+        raw, head = self._left, wire.HEAD.size
+        while len(raw) < head:
+            raw += self._more(RECEIVE_BYTES)
+        length, sequence = wire.HEAD.unpack_from(raw)
+        end = head + length
+        if len(raw) < end:
+            parts, missing = [raw], end - len(raw)
+            while missing > 0:
+                parts.append(self._more(min(missing, 1 << 20)))
+                missing -= len(parts[-1])
+            raw = b"".join(parts)
+        self._left = raw[end:]
+        return sequence, raw[head:end]
+
+    def _more(self, most: int) -> bytes:
         assert self._socket is not None
         if HOLD_GIL:
             _wait_holding_gil(self._socket.fileno())
-        first = self._socket.recv(length)
-        if len(first) == length:
-            return first
-        parts, missing = [first], length - len(first)
-        while missing and parts[-1]:
-            parts.append(self._socket.recv(min(missing, 1 << 20)))
-            missing -= len(parts[-1])
-        if missing:
+        received = self._socket.recv(most)
+        if not received:
             raise ConnectionError("the broker closed the connection")
-        return b"".join(parts)
+        return received
 
     def _discard(self) -> None:
         """After an answer that was not ours: what else has come is dropped, so that the next question can be heard."""
         assert self._socket is not None
+        self._left = b""
         self._socket.settimeout(0.2)
         try:
             while self._socket.recv(1 << 16):

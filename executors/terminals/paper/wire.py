@@ -13,6 +13,7 @@ MAX_BODY = 256 * 1024 * 1024  # of an answer; questions are refused above MAX_QU
 MAX_QUESTION = 1024 * 1024
 RACED = 0  # a failed call whose last_error another thread has overwritten with success
 JSON_ANSWER, BYTES_ANSWER = b"J", b"B"
+DECODE = json.JSONDecoder().raw_decode  # json.loads would guess the encoding, and look for blanks around
 COMPACT = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each call
 DEFAULT_URL = "tcp://127.0.0.1:8003"
 
@@ -38,7 +39,7 @@ def answer(sequence: int, code: int, text: str, value: Any) -> bytes:
 def read_answer(body: bytes) -> tuple[int, str, Any]:
     if body[:1] == BYTES_ANSWER:
         return 1, "Success", body[1:]
-    code, text, value = json.loads(body[1:])
+    (code, text, value), _ = DECODE(body[1:].decode())
     return code, text, value
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from executors.execution import new_row
-from executors.journal import FOLD_AFTER, LOG_BYTES, Journal, JournalError
+from executors.journal import Journal
+from executors.journal_file import FOLD_AFTER, LOG_BYTES, JournalError
 from executors.journal_reader import JournalReader
 from executors.legs import LegRow, RequestRow
 from executors.messages import ExecutionReport

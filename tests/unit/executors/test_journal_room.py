@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from executors.journal import DAY_MS, PRUNED_AT_ONCE, Journal, JournalUnwritable
+from executors.journal import DAY_MS, PRUNED_AT_ONCE, Journal
+from executors.journal_file import JournalUnwritable
 from executors.orders import OrderState
 from tests.unit.executors.test_journal import row_of, told
 
