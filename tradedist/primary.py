@@ -14,9 +14,9 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from tradedist.nodes import Node, read_nodes
 
-NODE_TIMEOUT_S = (
-    0.5  # to connect to one of several: a host that is gone must not hold up the way to the others
-)
+# To connect to one of several, and for each answer until its role is known: a host that is gone, or a server that hangs,
+# must not hold up the way to the others.
+NODE_TIMEOUT_S = 0.5
 NOT_ENOUGH = "NOREPLICAS"  # a primary that its replicas have left, maybe for a new one
 
 _last_primary: dict[tuple[Node, ...], Node] = {}  # of this process
@@ -86,17 +86,28 @@ class PrimaryConnection(redis.Connection):
         raise failed
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
+        if len(self._nodes) == 1:
+            super().on_connect_check_health(check_health)
+            return
+        self.update_current_socket_timeout(NODE_TIMEOUT_S)
         super().on_connect_check_health(check_health)
-        if len(self._nodes) > 1:
-            cast(Any, self).send_command("ROLE", check_health=False)
-            _check_role(self.read_response(), self._nodes, (self.host, self.port))
+        cast(Any, self).send_command("ROLE", check_health=False)
+        _check_role(self.read_response(), self._nodes, (self.host, self.port))
+        self.update_current_socket_timeout(self.socket_timeout)
 
     def turned_away(self, error: Exception) -> bool:
         return _turned_away(error, self._nodes, (self.host, self.port))
 
+    def silent(self) -> None:
+        """For who reads this connection's answers himself, and got none in time: the next one asks another server first."""
+        _leave(self._nodes, (self.host, self.port))
+
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return super().read_response(*args, **options)
+        except redis.TimeoutError:
+            self.silent()
+            raise
         except ResponseError as error:
             if not self.turned_away(error):
                 raise
@@ -136,18 +147,31 @@ class AsyncPrimaryConnection(redis.asyncio.Connection):
         raise failed
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        await super().on_connect_check_health(check_health)
-        if len(self._nodes) > 1:
+        if len(self._nodes) == 1:
+            await super().on_connect_check_health(check_health)
+            return
+        own_timeout, self.socket_timeout = self.socket_timeout, NODE_TIMEOUT_S
+        try:
+            await super().on_connect_check_health(check_health)
             await self.send_command("ROLE", check_health=False)
             _check_role(await self.read_response(), self._nodes, (self.host, int(self.port)))
+        finally:
+            self.socket_timeout = own_timeout
 
     def turned_away(self, error: Exception) -> bool:
         """For who reads this connection's answers himself."""
         return _turned_away(error, self._nodes, (self.host, int(self.port)))
 
+    def silent(self) -> None:
+        """The same, when there is none in time."""
+        _leave(self._nodes, (self.host, int(self.port)))
+
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)
+        except redis.TimeoutError:
+            self.silent()
+            raise
         except ResponseError as error:
             if not self.turned_away(error):
                 raise

@@ -166,6 +166,8 @@ class _End(asyncio.Protocol):
         if self._loop.time() < late:
             self._timer = self._loop.call_at(late, self._look)
             return
+        if silent := getattr(self._connection, "silent", None):
+            silent()
         self.give_up(redis.exceptions.TimeoutError, f"no answer in {self._timeout_s:g} s")
 
     def _lose(self, kind: type[Exception], text: str) -> None:

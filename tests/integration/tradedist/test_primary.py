@@ -61,6 +61,60 @@ def test_a_client_leaves_a_server_that_is_no_primary_any_more(servers: Servers, 
         assert second.mget("before", "during", "after") == ["1", None, "1"]
 
 
+@pytest.mark.parametrize("how", ["client", "line"])
+def test_a_server_that_hung_is_asked_last(servers: Servers, settings: Any, how: str) -> None:
+    """Frozen, it goes on taking connections: each would wait for it anew."""
+    settings.REDIS_STATE_URL = servers.url
+    nodes = read_nodes(servers.url)[1]
+
+    async def by_line() -> None:
+        client = clients.async_state()
+        line = Line(client, timeout_s=0.5)
+        try:
+            await line.call("SET", "before", 1)
+            servers.first.freeze()
+            with pytest.raises(redis.TimeoutError):
+                await line.call("GET", "before")
+        finally:
+            await line.close()
+            await client.aclose()
+
+    if how == "line":
+        asyncio.run(by_line())
+    else:
+        with clients.state(timeout_s=0.5) as client:
+            client.set("before", 1)
+            servers.first.freeze()
+            with pytest.raises(redis.TimeoutError):
+                client.get("before")
+    assert nodes not in primary._last_primary
+    with servers.second.client() as second:
+        second.replicaof(cast(Any, "NO"), cast(Any, "ONE"))
+    with clients.state() as client:
+        assert client.get("before") == "1", "the promoted one answers, named first or last"
+    assert primary._last_primary[nodes] == ("127.0.0.1", servers.second.server.port)
+    servers.first.cont()
+
+
+def test_a_server_that_hangs_holds_nobody_up_on_the_way_to_the_others(
+    servers: Servers, settings: Any
+) -> None:
+    ports = (servers.first.server.port, servers.second.server.port)
+    settings.REDIS_STATE_URL = f"redis://:test-password@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/0"
+    with servers.second.client() as second:
+        second.replicaof(cast(Any, "NO"), cast(Any, "ONE"))
+    servers.first.freeze()  # takes the connection, and says nothing
+    began = time.monotonic()
+    with clients.state(timeout_s=LIMIT_S) as client:
+        client.set("after", 1)
+        assert time.monotonic() - began < LIMIT_S / 2
+        connection = client.connection_pool.get_connection()
+        assert connection._sock is not None
+        assert connection._sock.gettimeout() == LIMIT_S, "its own time limit again"
+        client.connection_pool.release(connection)
+    servers.first.cont()
+
+
 def test_reading_follows_too_when_the_old_primary_is_gone(servers: Servers, settings: Any) -> None:
     settings.REDIS_STATE_URL = servers.url
     with clients.state() as client:
