@@ -203,6 +203,25 @@ def test_a_cancel_that_comes_too_late_says_that_the_order_was_filled(rig_of: Rig
     assert rig.settle(waiting).state is S.FILLED
 
 
+@pytest.mark.parametrize("kind", ["lab", "net"])
+@pytest.mark.parametrize("fault", ["lose_question", "lose_answer"])
+def test_a_stop_loss_reaches_the_position_that_its_pending_order_became(
+    rig_of: RigOf, kind: str, fault: str
+) -> None:
+    rig = rig_of(kind)
+    waiting = pending(rig)
+    rig.broker.fault(fault, login=rig.login, at=1)
+    name = rig.signal("modify", opened_by=signal_of(waiting), stop_loss=1.05)
+    assert rig.execution.run_next()
+    assert rig.states(name) == [S.INTENT, S.UNKNOWN]
+    rig.broker.push("EURUSD", 1.0898, 1.0899)
+    assert rig.settle(name).state is S.DONE
+    assert [(item.sl, item.tp) for item in rig.positions()] == [(Decimal("1.05"), Decimal(0))]
+    row = rig.journal.get(name)
+    assert row is not None
+    assert len(row.requests) == (2 if fault == "lose_question" else 1)
+
+
 @pytest.mark.parametrize("action", ["close", "modify", "protect"])
 def test_what_means_an_unknown_open_waits_for_it(rig_of: RigOf, action: str) -> None:
     rig = rig_of("lab")
