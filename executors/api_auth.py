@@ -84,8 +84,11 @@ def _check_csrf(request: HttpRequest) -> None:
     check.process_request(request)
     reason = check.process_view(request, _unprotected, (), {})
     if reason is not None:
+        # not FORBIDDEN: it says nothing of what the user may, nor of an earlier send of the same signal
         raise Refused(
-            Code.FORBIDDEN, f"The CSRF check failed: {reason} Send the cookie's token as X-CSRFToken.", 403
+            Code.NOT_SIGNED_IN,
+            f"The CSRF check failed: {reason} Send the cookie's token as X-CSRFToken, or reload the page.",
+            403,
         )
 
 

@@ -34,6 +34,11 @@ logger = logging.getLogger(__name__)
 FULL = "The state store is full. Nothing was recorded; send it again when an operator has made room."
 TOO_LATE = "A later send of this signal was refused as too old. Decide anew and send a new signal_id."
 STALE_TRIES = 3
+# Refusals by what the user may and what is there, which an earlier send may have passed; and all that are final.
+BY_ACCESS = frozenset(
+    {Code.FORBIDDEN, Code.TRADING_HALTED, Code.UNKNOWN_TERMINAL, Code.UNKNOWN_GROUP, Code.NO_TERMINALS}
+)
+FINAL = BY_ACCESS | {Code.TOO_OLD}
 BUCKETS = 10_000  # users whose rate is remembered at once
 SPOOL_WAIT_S = 0.25  # for the disk, after the store has answered
 
@@ -66,27 +71,54 @@ async def accept(body: Any, user: Any, *, source: str, shielded: bool = False) -
         await process().targets.resolve(user, signal.targets, cancels=signal.action == "cancel")
         _rate.take(user.pk)
     except Refused as refused:
-        try:
-            known = await _answer_known(body, user)
-            if known is None and refused.code is Code.TOO_OLD:
-                _rate.take(user.pk)  # each is remembered
-                if not await process().store.refuse(body["signal_id"], user.pk):
-                    known = await _answer_known(body, user)
-        except redis.RedisError as error:
-            if refused.code is Code.INVALID:
-                raise refused from error  # what cannot be read was never recorded under this id
-            raise AcceptUnknown from error  # an earlier send of it may have been recorded
-        if known is None:
-            raise
-        if isinstance(known, Accepted):
-            return known
-        raise known from refused
+        return await _unless_recorded(refused, body, user)
     except redis.RedisError as error:
         raise AcceptUnknown from error  # nothing was recorded, but another try is right all the same
-    recording = _record(signal, user, ttl_ms, source=source, received_ms=received_ms)
+
+    async def record() -> Accepted:
+        try:
+            return await _record(signal, user, ttl_ms, source=source, received_ms=received_ms)
+        except Refused as refused:
+            if refused.code is not Code.STORE_FULL and refused.code not in BY_ACCESS:
+                raise  # the store has compared it with what is recorded
+            return await _unless_recorded(refused, body, user)
+
     if shielded:
-        return await recording
-    return await asyncio.shield(asyncio.ensure_future(recording))
+        return await record()
+    return await asyncio.shield(asyncio.ensure_future(record()))
+
+
+async def _unless_recorded(refused: Refused, body: Any, user: Any) -> Accepted:
+    """A refusal is final only when no send of the signal was recorded, and none that is on its way can be any more. Raises
+    the refusal, or what is to be said instead."""
+    store = process().store
+    try:
+        known = await _answer_known(body, user)
+        if known is None and refused.code in FINAL:
+            if _is_promised(body["signal_id"], refused, user):
+                raise AcceptUnknown
+            _rate.take(user.pk)  # each is remembered
+            under = "" if refused.code is Code.TOO_OLD else refused.version
+            if not await store.refuse(body["signal_id"], user.pk, under=under):
+                known = await _answer_known(body, user)
+    except redis.RedisError as error:
+        if refused.code is Code.INVALID:
+            raise refused from error  # what cannot be read was never recorded under this id
+        raise AcceptUnknown from error  # an earlier send of it may have been recorded
+    if known is None:
+        raise refused
+    if isinstance(known, Accepted):
+        return known
+    raise known from refused
+
+
+def _is_promised(signal_id: str, refused: Refused, user: Any) -> bool:
+    """Whether this process has asked the store to record it, and the answer is missing; or the store has lost it and gets
+    it back in a moment. What is too old is refused by the store, unless it was accepted."""
+    entry = process().spool.entries.get(signal_id)
+    if entry is None or entry.user_id != user.pk:
+        return False
+    return bool(entry.accepted_ms) or refused.code is not Code.TOO_OLD
 
 
 def parse(body: Any) -> Signal:
@@ -138,7 +170,9 @@ async def _answer_known(body: Any, user: Any) -> Accepted | Refused | None:
     if not same:
         return _conflict()
     view = await process().store.view(signal_id)
-    return Accepted(view, created=False) if view else None
+    if view is None:
+        raise AcceptUnknown
+    return Accepted(view, created=False)
 
 
 def _conflict() -> Refused:

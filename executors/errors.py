@@ -79,10 +79,12 @@ class TradedistError(Exception):
 
 
 class Refused(TradedistError):
-    """Not accepted. `message` is a sentence that says what to change; `status` is the HTTP status."""
+    """Not accepted. `message` is a sentence that says what to change; `status` is the HTTP status. `version`: of users and
+    grants, when it was decided by them."""
 
     def __init__(self, code: Code, message: str, status: int = 422) -> None:
         super().__init__(message)
+        self.version = ""
         self.code = code
         self.message = message
         self.status = status

@@ -31,6 +31,10 @@ LUA = Path(__file__).parent / "lua"
 LIFE = re.compile(r"master_replid:(\w+)")
 PUBLISH = (LUA / "publish.lua").read_text()
 REFUSED_MS = 3_600_000  # no earlier send of a signal is on its way for so long
+REFUSED_UNDER_MS = (
+    60_000  # nor, beside that, does a version of users and grants outlive its change for so long
+)
+TOO_OLD = "1"
 
 
 # KEYS settlements, answers, instance  ARGV order_id, settlement_id, answer JSON, epoch. A wish that has replaced this one
@@ -182,10 +186,12 @@ class SignalStore:
         """`confirmed`: how many local and replica disks have it."""
         return confirmed[0] >= 1 and confirmed[1] >= self._replicas
 
-    async def refuse(self, signal_id: str, user_id: int) -> bool:
-        """No send of it is recorded from now on. False when one is already: then it cannot be refused."""
+    async def refuse(self, signal_id: str, user_id: int, *, under: str = "") -> bool:
+        """No send of it is recorded from now on; with `under`, none whose targets were resolved under that version of users
+        and grants: they have changed, and it has not. False when one is recorded already: then it cannot be refused."""
         names = [keys.signal(signal_id), keys.refused(user_id, signal_id)]
-        return bool(await self._refuse(keys=names, args=[REFUSED_MS]))
+        args: list[str | int] = [REFUSED_UNDER_MS, under] if under else [REFUSED_MS, TOO_OLD]
+        return bool(await self._refuse(keys=names, args=args))
 
     async def safe(self, signal_id: str, digest: str) -> bool:
         """Whether a signal that was recorded before is where it must be: written once more, the same, and waited for."""

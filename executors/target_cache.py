@@ -16,6 +16,7 @@ import redis.asyncio
 from channels.db import database_sync_to_async  # sockets have no request at whose end connections are checked
 
 from executors import grants
+from executors.errors import Refused
 from executors.messages import Targets
 from tradedist import keys
 from tradedist.clock import monotonic_ms
@@ -91,4 +92,8 @@ class TargetCache:
         # before the tables are read: a change in between makes this version old, never new
         version = cast(str | None, await cast(Any, self._redis.get(keys.ACCESS_VERSION))) or "0"
         resolve = database_sync_to_async(grants.resolve_targets, thread_sensitive=False, executor=_readers)
-        return Resolved(await resolve(user, targets, cancels=cancels), version, at_ms)
+        try:
+            return Resolved(await resolve(user, targets, cancels=cancels), version, at_ms)
+        except Refused as refused:
+            refused.version = version
+            raise

@@ -1,6 +1,6 @@
 -- Records a signal, its legs and their outbox entries in one step, or answers what is known of the id.
 --
--- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream  5 access version  6 refused as too old (refuse.lua);
+-- KEYS  1 signal  2 signals index  3 unsettled  4 reports stream  5 access version  6 refused (refuse.lua);
 --       then for each leg: order, outbox, leg counter
 -- ARGV  1 signal_id  2 body (JSON)  3 digest  4 user_id  5 username  6 source  7 ttl_ms  8 age_ms
 --       9 action  10 symbol  11 side ("" = none)  12 lots ("" = none)  13 received_ms
@@ -15,8 +15,11 @@ if known[1] then
   if known[1] ~= ARGV[3] then return { 'CONFLICT' } end
   -- a partial record was made by an executor for the one leg that it had, after the store was rolled back
   if known[3] ~= '1' then return { 'KNOWN' } end
-elseif (ARGV[20] or '') == '' and redis.call('EXISTS', KEYS[6]) == 1 then
-  return { 'TOO_OLD' }  -- unless its legs have had numbers: then it was accepted, whatever was said while it was lost
+elseif (ARGV[20] or '') == '' then
+  -- unless its legs have had numbers: then it was accepted, whatever was said while it was lost
+  local refused = redis.call('GET', KEYS[6])
+  if refused and (refused == '1' or ARGV[14] == '') then return { 'TOO_OLD' } end
+  if refused == ARGV[14] then return { 'STALE' } end  -- a later send was refused by what its user may since
 end
 
 if ARGV[14] ~= '' and (redis.call('GET', KEYS[5]) or '0') ~= ARGV[14] then return { 'STALE' } end

@@ -161,7 +161,7 @@ export class Sender {
     } else if (answer.status === 200 || answer.status === 202) {
       this.#done(id);
       this.#store.takeOrderMessage({ type: "accepted", n: 0, request_id: "", created: answer.status === 202, signal: answer.body });
-    } else if (answer.status === 401 || !answer.body?.code) {
+    } else if (answer.body?.code === "NOT_SIGNED_IN" || !answer.body?.code) {
       this.#store.signalWaits(id, "NOT_SENT", NOT_SENT);
     } else {
       this.refused(id, answer.body.code, answer.body.message);

@@ -15,9 +15,11 @@ from asgiref.sync import sync_to_async
 
 import tradedist.celery  # noqa: F401  as in the web process: accept sends tasks
 from executors import dispatch
-from executors.errors import Code, Refused
+from executors.configuration import access_changed
+from executors.errors import AcceptUnknown, Code, Refused
 from executors.fanout import Fanout
 from executors.messages import Leg
+from executors.models import GlobalMode, Member, Terminal, TerminalGrant
 from executors.orders import OrderState
 from executors.state import ExecutorStore
 from tests.integration.bodies import an_open
@@ -150,6 +152,126 @@ async def test_neither_does_one_that_another_web_process_was_about_to_record(
         assert not (await elsewhere(second | {"age_ms": 6_000}, ted)).created
 
 
+# --- what was recorded is answered, whatever would refuse it now ---
+
+
+def _role_is_taken(world: World) -> None:
+    Member.objects.filter(user=world.ted).update(role="viewer")
+
+
+def _grant_is_taken(world: World) -> None:
+    TerminalGrant.objects.filter(user=world.ted).delete()
+
+
+def _terminals_are_off(world: World) -> None:
+    Terminal.objects.update(enabled=False)
+
+
+def _all_is_halted(world: World) -> None:
+    GlobalMode.objects.update_or_create(defaults={"mode": "HALTED"})
+
+
+REFUSALS = {
+    Code.FORBIDDEN: _role_is_taken,
+    Code.UNKNOWN_GROUP: _grant_is_taken,
+    Code.NO_TERMINALS: _terminals_are_off,
+    Code.TRADING_HALTED: _all_is_halted,
+}
+
+
+async def _refused_from_now_on(world: World, code: Code, *, told: bool = True) -> None:
+    await sync_to_async(REFUSALS[code])(world)
+    if told:
+        await sync_to_async(access_changed)()
+    dispatch.process().targets.forget()
+
+
+@pytest.fixture
+async def world(ted: Any) -> World:
+    found = World.__new__(World)
+    found.ted = ted
+    return found
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+async def test_a_signal_that_is_recorded_is_answered_whatever_would_refuse_it_now(
+    world: World, state_redis: Any, code: Code
+) -> None:
+    body = an_open()
+    first = await dispatch.accept(body, world.ted, source="rest")
+    await _refused_from_now_on(world, code)
+    again = await dispatch.accept(body | {"age_ms": 30}, world.ted, source="rest")
+    assert (again.created, again.view.accepted_ms) == (False, first.view.accepted_ms)
+    with pytest.raises(Refused) as refusal:
+        await dispatch.accept(an_open(), world.ted, source="rest")
+    assert refusal.value.code is code
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+async def test_what_another_web_process_was_about_to_record_is_not_recorded_after_a_refusal(
+    world: World, state_redis: Any, monkeypatch: pytest.MonkeyPatch, code: Code
+) -> None:
+    """It stood still with the first send in its hands. The store has not heard yet that rights have changed."""
+    store, asked, go_on = dispatch.process().store, asyncio.Event(), asyncio.Event()
+    record = store.record
+
+    async def slowly(*args: Any, **more: Any) -> Any:
+        asked.set()
+        await go_on.wait()
+        return await record(*args, **more)
+
+    monkeypatch.setattr(store, "record", slowly)
+    body = an_open()
+    first = asyncio.ensure_future(dispatch.accept(body, world.ted, source="rest"))
+    await asked.wait()
+    await _refused_from_now_on(world, code, told=False)
+    with other_web_process() as elsewhere:
+        with pytest.raises(Refused) as refusal:
+            await elsewhere(body, world.ted)
+        assert refusal.value.code is code
+    go_on.set()
+    with pytest.raises(Refused) as refusal:
+        await first
+    assert refusal.value.code is code
+    assert not state_redis.exists(keys.signal(body["signal_id"]))
+
+
+async def test_the_same_signal_may_be_sent_again_when_rights_were_given(
+    world: World, state_redis: Any
+) -> None:
+    body = an_open()
+    await _refused_from_now_on(world, Code.FORBIDDEN)
+    with pytest.raises(Refused):
+        await dispatch.accept(body, world.ted, source="rest")
+    await sync_to_async(Member.objects.filter(user=world.ted).update)(role="trader")
+    await sync_to_async(access_changed)()
+    assert (await dispatch.accept(body, world.ted, source="rest")).created
+
+
+async def test_while_the_first_send_is_on_its_way_here_a_later_one_is_told_to_ask_again(
+    world: World, state_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked, go_on = dispatch.process().store, asyncio.Event(), asyncio.Event()
+    record = store.record
+
+    async def slowly(*args: Any, **more: Any) -> Any:
+        answer = await record(*args, **more)  # recorded, and then the store loses it
+        state_redis.delete(keys.signal(args[0].signal_id))
+        asked.set()
+        await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(store, "record", slowly)
+    body = an_open()
+    first = asyncio.ensure_future(dispatch.accept(body, world.ted, source="rest"))
+    await asked.wait()
+    await _refused_from_now_on(world, Code.FORBIDDEN)
+    with pytest.raises(AcceptUnknown):
+        await dispatch.accept(body, world.ted, source="rest")
+    go_on.set()
+    assert (await first).created
+
+
 async def test_what_was_accepted_and_lost_is_given_back_whatever_was_refused_meanwhile(
     ted: Any, state_redis: Any
 ) -> None:
@@ -228,7 +350,8 @@ async def test_a_forgotten_script_is_loaded_with_replicas_too(
 
 
 async def test_a_full_store_refuses_with_its_own_code_and_recovers(ted: Any, state_redis: Any) -> None:
-    await dispatch.accept(an_open(), ted, source="rest")
+    known = an_open()
+    await dispatch.accept(known, ted, source="rest")
     before = state_redis.dbsize()
     state_redis.config_set("maxmemory", "1")
     close = {"signal_id": str(uuid4()), "action": "close", "all": True, "targets": {"groups": ["desk"]}}
@@ -237,6 +360,7 @@ async def test_a_full_store_refuses_with_its_own_code_and_recovers(ted: Any, sta
             with pytest.raises(Refused) as refusal:
                 await dispatch.accept(body, ted, source="rest")
             assert (refusal.value.code, refusal.value.status) == (Code.STORE_FULL, 503)
+        assert not (await dispatch.accept(known, ted, source="rest")).created
         assert state_redis.dbsize() == before
         assert set(dispatch.process().spool.entries) & {close["signal_id"]} == set()
     finally:

@@ -306,16 +306,16 @@ async def test_sessions_need_the_csrf_token_and_tokens_do_not(stage: Stage) -> N
             "/api/signals", json.dumps(an_open()), content_type="application/json", headers=headers
         )
 
-    error(await send(), 403, Code.FORBIDDEN)
+    error(await send(), 403, Code.NOT_SIGNED_IN)
     page = await browser.get("/login/")
     assert page.status_code == 302  # signed in already: no form, no token
     from django.middleware.csrf import _get_new_csrf_string
 
     secret = _get_new_csrf_string()
     browser.cookies["csrftoken"] = secret
-    error(await send(**{"x-csrftoken": "wrong"}), 403, Code.FORBIDDEN)
+    error(await send(**{"x-csrftoken": "wrong"}), 403, Code.NOT_SIGNED_IN)
     assert (await send(**{"x-csrftoken": secret})).status_code == 202
-    error(await send(**{"x-csrftoken": secret, "origin": "http://evil.example"}), 403, Code.FORBIDDEN)
+    error(await send(**{"x-csrftoken": secret, "origin": "http://evil.example"}), 403, Code.NOT_SIGNED_IN)
     form = await browser.post("/api/signals", {"a": "b"}, headers={"x-csrftoken": secret})
     error(form, 415, Code.INVALID)
 
