@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 200
 DRAIN_LIMIT = 500
-BACKOFF_S = (0.05, 1.0)
+BACKOFF_S = (0.05, 0.3)  # after a failover the first report should not wait long
+FAILED_S = 1.0
 ALIVE_MS = 4_000
 ANSWER_S = 1.0  # a Redis that takes longer counts as gone; Celery's worker goes by that too
 CLOCK_TRIES, QUICK_US = 3, 20_000
@@ -294,7 +295,7 @@ class Link(threading.Thread):
                 return
             except Exception:  # the thread must outlive a bad record; it is logged and tried again
                 logger.exception("the link failed", extra={"action": "link"})
-                self._stopping.wait(BACKOFF_S[1])
+                self._stopping.wait(FAILED_S)
             if stopping:
                 return
             self._wake.wait(self._pause_s())
