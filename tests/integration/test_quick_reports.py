@@ -74,8 +74,7 @@ def test_a_report_is_in_the_store_without_a_turn_of_the_link(rig: Rig) -> None:
     first, second = filled(rig, 1), filled(rig, 2)
     assert not publish(rig)
     wait_until(lambda: state_of(rig, second) == "FILLED")
-    rig.link.look_for_answers()
-    assert rig.link.published == rig.journal.position() == 4
+    wait_until(lambda: published(rig) == rig.journal.position() == 4)
     rig.turn()
     assert stream(rig) == [(first, 1), (first, 2), (second, 1), (second, 2)]
 
