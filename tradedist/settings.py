@@ -200,6 +200,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"foreign": {"()": "tradedist.log_lines.ForeignFaults"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["foreign"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

@@ -1,7 +1,9 @@
 """The order socket through the real ASGI application and a real Valkey."""
 
 import asyncio
+import gc
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +12,9 @@ from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from executors import dispatch, tokens
+from executors import consumers, dispatch, tokens
 from executors.configuration import access_changed
+from executors.errors import Code, Refused
 from executors.messages import AccountState, PositionState, TerminalUpdate
 from executors.models import TerminalGrant
 from tests.integration.live import (
@@ -249,6 +252,34 @@ async def test_a_signal_outlives_its_socket(cookie: str, state_redis: Any) -> No
     await asyncio.sleep(0.3)
     recorded = state_redis.exists(keys.signal(signal["signal_id"]))
     assert recorded == state_redis.exists(keys.order(f"{signal['signal_id']}:alpha"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(lambda: Refused(Code.INVALID, "no"), []), (lambda: RuntimeError("ours"), ["executors.consumers"])],
+)
+async def test_a_refusal_that_nobody_waits_for_is_no_fault(
+    cookie: str, monkeypatch: Any, caplog: Any, fault: Callable[[], Exception], said: list[str]
+) -> None:
+    """asyncio would log it with a traceback as never retrieved."""
+    began, refuses = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*_: Any, **__: Any) -> Any:
+        began.set()
+        await refuses.wait()
+        raise fault()
+
+    monkeypatch.setattr("executors.consumers.accept", slowly)
+    async with Socket(PATH, cookie=cookie) as socket:
+        await socket.read_until("snapshot")
+        await socket.send({"type": "signal", "signal": a_signal("alpha")})
+        async with asyncio.timeout(10):
+            await began.wait()
+    refuses.set()
+    await consumers.finish_accepting()
+    await asyncio.sleep(0.01)  # its callbacks run, and nothing refers to it any more
+    gc.collect()
+    assert [record.name for record in caplog.records if record.levelname == "ERROR"] == said
 
 
 async def test_a_session_that_ended_places_nothing(cookie: str, state_redis: Any, monkeypatch: Any) -> None:

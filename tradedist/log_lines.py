@@ -1,0 +1,29 @@
+"""One line in the log for a fault that is somebody else's: a store that went away, a client that sends rubbish.
+
+Precedes: the console handler, in every process. Follows: logging calls, also those of Django and Celery, which add a whole
+traceback to each. Traces of our own faults stay whole.
+"""
+
+import logging
+
+import redis
+from django.core.exceptions import DisallowedHost
+from kombu.exceptions import KombuError
+
+FOREIGN = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, DisallowedHost)
+
+
+class ForeignFaults(logging.Filter):
+    """Says in words what a traceback through libraries would say. Lets every record pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fault = record.exc_info[1] if record.exc_info else None
+        if isinstance(fault, KombuError):
+            fault = fault.__cause__
+        if isinstance(fault, FOREIGN):
+            said = record.getMessage()
+            if str(fault) not in said:
+                said = f"{said}: {type(fault).__name__}: {fault}"
+            record.msg, record.args = said, ()
+            record.exc_info = record.exc_text = None
+        return True
