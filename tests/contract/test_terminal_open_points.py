@@ -59,6 +59,7 @@ no_liquidity = 10021
 boc_crossing = 10006
 pending_filling = "any"
 reversed_range = "none"
+tick_flags = "named"
 limit_improves = false
 history_by = "setup"
 history_inclusive = false
@@ -302,6 +303,24 @@ def test_o15_margin_at_the_opening_or_the_current_price(desk_at: Opener) -> None
 )
 def test_o24_counts_and_timeframes_that_cannot_be(desk_at: Opener, call: Callable[[], Any]) -> None:
     assert both(desk_at, lambda _: error_of(call)) == (-2, -1)
+
+
+def test_o24_kinds_of_ticks_are_bits(desk_at: Opener) -> None:
+    def counts(desk: Desk) -> list[int]:
+        desk.price(1.10050, 1.10060)
+        now = datetime.fromtimestamp(desk.broker.oracle.call("health")["now_ms"] // 1000, UTC)
+        minute, found = timedelta(minutes=1), []
+        for flags in (-1, 1, 2, 3, 0, 4):
+            rows = mt5.copy_ticks_range("EURUSD", now - minute, now + minute, flags)
+            found.append(mt5.last_error()[0] if rows is None else min(len(rows), 1))
+            rows = mt5.copy_ticks_from("EURUSD", now - minute, 1000, flags)
+            found.append(mt5.last_error()[0] if rows is None else min(len(rows), 1))
+        return found
+
+    assert both(desk_at, counts) == (
+        [1, 1, 1, 1, 0, 0, 1, 1, -2, -2, -2, -2],
+        [1, 1, 1, 1, 0, 0, -2, -2, -2, -2, -2, -2],
+    )
 
 
 def test_o25_reckoning_with_an_unknown_symbol(desk_at: Opener) -> None:

@@ -138,6 +138,7 @@ test("REST's refusals count like the socket's", async () => {
     [{ status: 503, body: { code: "UNAVAILABLE", message: "later" } }, "SENDING", 1],
     [{ status: 503, body: { code: "STORE_FULL", message: "later" } }, "SENDING", 1],
     [{ status: 401, body: { code: "NOT_SIGNED_IN", message: "sign in" } }, "SENDING", 1],
+    [{ status: 403, body: { code: "NOT_SIGNED_IN", message: "reload" } }, "SENDING", 1],
     [{ status: 502, body: null }, "SENDING", 1],
     [null, "SENDING", 1],
   ];

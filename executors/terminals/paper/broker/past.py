@@ -12,7 +12,7 @@ from executors.terminals.paper.broker.terminal import FAILED, INVALID, Refusal, 
 from executors.terminals.paper.dtypes import RATES
 
 FAR_S = 2**31 - 1
-TRADE_TICKS = 2
+INFO_TICKS, TRADE_TICKS = 1, 2  # bits; of COPY_TICKS_ALL, -1, both are set
 
 
 class PastCalls(TerminalCalls):
@@ -106,20 +106,24 @@ class PastCalls(TerminalCalls):
         rows = history.ticks_rows(desk, found, track.feed.point)
         return (rows[:count] if count else rows).tobytes()
 
+    def _any_ticks(self, desk: Desk, flags: int) -> bool:
+        """Whether the symbol has ticks of the kinds that are asked for."""
+        kinds = flags & (INFO_TICKS | TRADE_TICKS)
+        named = flags in (-1, INFO_TICKS, TRADE_TICKS)
+        if not kinds or (not named and desk.house.personality.tick_flags == "named"):
+            raise Refusal(*INVALID)
+        return kinds != TRADE_TICKS or views.traded(desk.instrument)
+
     def do_ticks_from(self, symbol: str, date_s: int, count: int, flags: int) -> bytes:
         desk = self._desk(symbol, self._unknown_history())
         if count <= 0:
             raise Refusal(*self._odd())
-        if flags not in (-1, 1, 2):
-            raise Refusal(*INVALID)
-        if flags == TRADE_TICKS and not views.traded(desk.instrument):
+        if not self._any_ticks(desk, flags):
             return b""
         return self._ticks(desk, date_s, FAR_S, min(count, history.MAX_TICKS))
 
     def do_ticks_range(self, symbol: str, first_s: int, last_s: int, flags: int) -> bytes:
         desk = self._desk(symbol, self._unknown_history())
-        if flags not in (-1, 1, 2):
-            raise Refusal(*INVALID)
-        if flags == TRADE_TICKS and not views.traded(desk.instrument):
+        if not self._any_ticks(desk, flags):
             return b""
         return self._ticks(desk, first_s, last_s or FAR_S, 0)

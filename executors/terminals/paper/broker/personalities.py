@@ -152,6 +152,7 @@ class Personality:
     boc_crossing: int = 10015
     pending_filling: str = "mask"
     reversed_range: str = "empty"
+    tick_flags: str = "mask"
     limit_improves: bool = True
     history_by: str = "done"
     history_inclusive: bool = True
@@ -176,6 +177,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "option_margin": ("initial", "premium"),
     "pending_filling": ("mask", "return", "any"),
     "reversed_range": ("empty", "none"),
+    "tick_flags": ("mask", "named"),
     "history_by": ("done", "setup"),
     "request_ids": ("counter", "random"),
     "margin_at": ("open", "current"),
