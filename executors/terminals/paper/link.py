@@ -46,6 +46,10 @@ class Link:
         # The real package never lets another thread in during a call, since it holds the GIL
         self._lock = threading.Lock()
         self._socket: socket.socket | None = socket.create_connection(wire.address(url), CONNECT_TIMEOUT_S)
+        if self._socket.getsockname() == self._socket.getpeername():
+            # nobody listens, and the port that we were given is the one that we asked for: it would keep the broker from it
+            self._socket.close()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
 

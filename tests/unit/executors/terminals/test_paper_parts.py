@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,7 @@ from executors.terminals.paper.broker.staging import latency_ms
 from executors.terminals.paper.broker.texts import TEXTS
 from executors.terminals.paper.client import FUNCTIONS
 from executors.terminals.paper.constants import *  # noqa: F403
+from executors.terminals.paper.link import Link
 from executors.terminals.paper.masks import selects
 from executors.terminals.servertime import server_clock
 
@@ -330,3 +332,15 @@ def test_what_stands_in_for_the_package_has_the_very_same_functions(monkeypatch:
     assert module is sys.modules["MetaTrader5"]
     assert len(FUNCTIONS) == 32
     assert all(getattr(module, name) is getattr(paper, name) is made for name, made in FUNCTIONS.items())
+
+
+def test_a_pipe_to_nobody_is_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no broker listens, the system may give a caller the very port that it calls: it would talk to itself, and keep
+    the broker from its port."""
+    mirror = socket.socket()
+    mirror.bind(("127.0.0.1", 0))
+    mirror.connect(mirror.getsockname())
+    monkeypatch.setattr("executors.terminals.paper.link.socket.create_connection", lambda *_: mirror)
+    with pytest.raises(ConnectionRefusedError):
+        Link("tcp://127.0.0.1:1")
+    assert mirror.fileno() == -1
