@@ -9,7 +9,7 @@ from executors.drift_sync import DriftSync
 from executors.errors import TerminalError
 from executors.holdings import account_state, pending_states, position_states
 from executors.journal import Journal
-from executors.link import InstanceFacts
+from executors.link_events import InstanceFacts
 from executors.messages import TerminalConfig, TerminalUpdate
 from executors.protection import Protection
 from executors.terminals.base import Order, Position, Terminal

@@ -23,6 +23,7 @@ from executors.locks import directory_of, lock_holder, was_released
 from executors.messages import TerminalConfig
 from executors.progress import Phase, Progress, Sample
 from executors.restarts import EXIT_JOURNAL, Ended, judge_end
+from executors.told import Said, Told, news_of, standing_of
 from executors.watchdog import Watchdog
 from tradedist.clock import monotonic_ms
 
@@ -38,6 +39,7 @@ class Child:
 
     config: TerminalConfig
     progress: Progress | None = None
+    told: Told | None = None  # what the supervisor leaves for its link
     sockets: tuple[socket.socket, socket.socket] | None = None
     pid: int = 0
     pidfd: int = -1
@@ -57,6 +59,8 @@ class Child:
     stuck: str = ""
     alarmed: bool = True  # an alert about its start may be open, perhaps of a supervisor before
     watchdog: Watchdog = field(default_factory=Watchdog)
+    _said_of: tuple[tuple[str | int | None, ...], tuple[str | None, ...]] | None = None
+    _said: tuple[bytes, bytes] = (b"", b"")  # the digests of that
 
     @property
     def terminal_id(self) -> str:
@@ -81,6 +85,23 @@ class Child:
     def serving(self) -> bool:
         sample = self.sample()
         return sample is not None and sample.phase is Phase.SERVING
+
+    def tell(
+        self,
+        asked_ms: float,
+        clock: tuple[float, float],
+        waiting: int,
+        news: tuple[str | int | None, ...],
+        standing: tuple[str | None, ...],
+    ) -> None:
+        """What Redis has for it, as its link would read it. `clock`: Redis's minus the monotonic one, and the doubt of that."""
+        if self.told is None or self.progress is None:
+            return
+        if (news, standing) != self._said_of:
+            journal_id, position, epoch = standing
+            self._said = (news_of(*news), standing_of(journal_id or "", int(position or 0), int(epoch or 1)))
+            self._said_of = (news, standing)
+        self.told.tell(Said(asked_ms, *clock, waiting, *self._said))
 
     def signal(self, number: signal.Signals) -> None:
         try:
@@ -135,6 +156,7 @@ class Children(dict[str, Child]):
         logger.info("adopting the executor of %s, pid %s", child.terminal_id, pid)
         with contextlib.suppress(OSError):  # of a full disk: it is watched without
             child.progress = child.progress or Progress(directory_of(child.terminal_id) / "progress")
+            child.told = child.told or Told(directory_of(child.terminal_id))
         self._watch(child, pid, ours=_parent_of(pid) == os.getpid())
         child.forked = False
         return True
@@ -142,6 +164,7 @@ class Children(dict[str, Child]):
     def _fork(self, child: Child) -> None:
         try:
             child.progress = child.progress or Progress(directory_of(child.terminal_id) / "progress")
+            child.told = child.told or Told(directory_of(child.terminal_id))
             child.sockets = child.sockets or listener.bind()
         except OSError as error:
             child.error = f"The executor cannot be started: {error}"
@@ -253,6 +276,8 @@ class Children(dict[str, Child]):
             ear.close()
         if child.progress is not None:
             child.progress.close()
+        if child.told is not None:
+            child.told.close()
 
     def stop_all(self, limit_ms: float) -> None:
         """Stop every executor in order; what does not end in time is killed."""

@@ -29,13 +29,13 @@ from executors.inbox import Arrival, ExecutorClock, Item, RatesWish
 from executors.journal import Journal
 from executors.journal_reader import JournalReader
 from executors.legs import LegRow
-from executors.link import (
+from executors.link import Link
+from executors.link_events import (
     Compared,
     ConfigRead,
     Drained,
     Foreign,
     InstanceFacts,
-    Link,
     ModesRead,
     SettlementsRead,
     Shown,
@@ -62,7 +62,8 @@ logger = logging.getLogger(__name__)
 LOOK_MS = 500
 GUARD_MS = 100  # between looks at prices for trailing stops and break-even
 RUN_MS = 100  # of orders in a row
-REST_S = 0.5  # an idle thread moves at least so often
+REST_S = 0.8  # an idle thread moves at least so often: the watchdog shows one that stands still for a second
+IDLE_MS = 4_000  # without any order it looks at nothing else but so often
 HAND_OVER_MS = 1_000  # an executor that is asked to hand over waits so long for a moment without orders
 INBOX_LIMIT = 10_000
 OPENED_WITH = ("login", "server", "epoch", "kind", "path", "sealed_password", "server_timezone")
@@ -204,6 +205,7 @@ class Executor(threading.Thread):
             alerts=self._alerts,
             emit=self._inbox.tell,
             lost=self._store_lost,
+            directory=self.directory,
         )
         self._clock.link = self._link
         self._resolution = Resolution(
@@ -262,7 +264,6 @@ class Executor(threading.Thread):
         if serving and not self._execution.queue.ready:
             self.served.set()
         self._moved()
-        self._facts.moved_ms = now_ms()
         self._take_inbox()
         self._link.look_for_answers()
         if self._compared:  # a journal that was lost must not end what it may have sent
@@ -305,6 +306,7 @@ class Executor(threading.Thread):
             self._session.changed()
 
     def _moved(self) -> None:
+        self._facts.moved_ms = now_ms()
         self._progress.moved(self._frozen_limit_s)
 
     def _in_call(self, call: str, limit_s: float) -> None:
@@ -342,14 +344,32 @@ class Executor(threading.Thread):
             self._session.lost(error)
 
     def _take_inbox(self, *, wait: bool = True) -> None:
-        timeout_s = min(max(0.0, (self._next_due() - monotonic_ms()) / 1000), REST_S) if wait else 0.0
-        if timeout_s > 0:
-            with contextlib.suppress(queue.Empty):
-                self._handle(self._inbox.get(timeout_s))
+        if wait:
+            self._handle(self._next_item())
         for _ in range(INBOX_LIMIT):
             if self._inbox.empty():
                 return
             self._handle(self._inbox.get(0))
+
+    def _next_item(self) -> Item:
+        """None when something is due, or may be. A thread that has no order only shows that it lives."""
+        execution = self._execution
+        idle = self._session.ready and not (
+            execution.open or execution.queue.waiting or execution.queue.ready
+        )
+        until = monotonic_ms() + (IDLE_MS if idle else 0.0)
+        while True:
+            due = self._next_due()
+            timeout_s = min((due - monotonic_ms()) / 1000, REST_S)
+            if timeout_s <= 0:
+                return None
+            try:
+                return self._inbox.get(timeout_s)
+            except queue.Empty:
+                if monotonic_ms() >= min(until, due):
+                    return None
+            self._moved()
+            self._upkeep.judge()
 
     def _next_due(self) -> float:
         session = self._session
@@ -454,7 +474,9 @@ class Executor(threading.Thread):
     def _reported(self, row: LegRow, report: ExecutionReport) -> None:
         self._moved()
         self._outcomes.put(report)
-        if report.state is not OrderState.INTENT:  # its answer follows, and takes it along
+        if report.state is OrderState.INTENT:  # its answer follows, and takes it along
+            self._link.written(self._journal.newest)
+        else:
             self._link.publish(self._journal.take_written(), self._journal.newest)
         self._facts.own_us, self._facts.broker_us = self._execution.own_us, self._execution.broker_us
         self._session.changed()

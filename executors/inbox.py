@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from executors.link import Event, Link
+from executors.link import Link
+from executors.link_events import Event
 from executors.messages import Leg
 from executors.progress import Progress
 from executors.terminals.base import Rate
@@ -45,10 +46,10 @@ class ExecutorClock:
     monotonic_ms = staticmethod(monotonic_ms)
 
     def redis_ms(self) -> int:
-        return self.link.redis_ms() if self.link else now_ms()
+        return self.link.clock.redis_ms() if self.link else now_ms()
 
     def offset_us(self) -> int:
-        return self.link.offset_us if self.link else 0
+        return self.link.clock.offset_us if self.link else 0
 
     def sleep(self, seconds: float) -> None:
         self._progress.moved(settings.FROZEN_LIMIT_S + seconds)

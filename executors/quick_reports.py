@@ -76,6 +76,14 @@ class QuickReports:
         since = self._waiting_since_ms
         return since < math.inf and monotonic_ms() - since < UNDER_WAY_MS
 
+    def at_rest(self, life: int) -> bool:
+        """Nothing is unanswered, and there is a line for the next report."""
+        offered = self._offered
+        has_line = (
+            self._line_life == life if self._line is not None else offered is not None and offered[1] == life
+        )
+        return has_line and self._waiting_since_ms == math.inf
+
     # --- the executor's thread ---
 
     def due_ms(self) -> float:

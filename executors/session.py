@@ -12,7 +12,7 @@ from django.conf import settings
 from executors.account_sync import AccountSync
 from executors.alerts import AlertCode, Alerts
 from executors.errors import TerminalError
-from executors.link import InstanceFacts
+from executors.link_events import InstanceFacts
 from executors.messages import InstanceStatus, TerminalConfig, TerminalUpdate
 from executors.progress import Progress
 from executors.terminals.base import Terminal

@@ -32,6 +32,7 @@ from executors.operators import Answers, Command
 from executors.restarts import EXIT_JOURNAL, EXIT_MOVED, FAILURES, Ended
 from executors.rolling import Rolling
 from executors.state import read_leg
+from executors.told import modes_of
 from executors.wakeup import Wakeup
 from executors.warm import warm_up
 from tradedist import keys
@@ -150,24 +151,31 @@ class Supervisor:
     # --- configuration and outbox ---
 
     def _read_redis(self) -> None:
-        """One pipelined call: configuration versions, resumes, commands, addresses, and every waiting leg."""
+        """One pipelined call for what every executor would ask, the outboxes, and operators' commands."""
         ids = list(self.children)
+        asked_ms = monotonic_ms()
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
         pipe.hgetall(keys.CONFIG_VERSIONS)
         pipe.hgetall(keys.MODES)
         pipe.lpop(keys.host_commands(self.host_id), operators.TAKEN_AT_ONCE)
         for terminal_id in ids:
-            pipe.hget(keys.instance(terminal_id), "address")
+            pipe.hmget(keys.instance(terminal_id), ["address", "journal_id", "position", "epoch"])
             pipe.zrange(keys.outbox(terminal_id), 0, WAITING_LEGS - 1)
+            pipe.hlen(keys.settlements(terminal_id))
         (seconds, micros), versions, modes, commands, *rows = pipe.execute()
-        self.instances.offset_ms = seconds * 1000 + micros // 1000 - now_ms()
+        took_ms = monotonic_ms() - asked_ms
+        redis_ms = seconds * 1000 + micros / 1000
+        self.instances.offset_ms = round(redis_ms) - now_ms()
+        clock = (redis_ms - asked_ms - took_ms / 2, took_ms / 2)
         waiting: list[str] = []
         for index, terminal_id in enumerate(ids):
-            address, order_ids = rows[index * 2], rows[index * 2 + 1]
-            if address:
-                self._addresses[terminal_id] = address
+            row, order_ids, wishes = rows[index * 3 : index * 3 + 3]
+            if row[0]:
+                self._addresses[terminal_id] = row[0]
             waiting += order_ids
+            news = (versions.get(terminal_id), *modes_of(modes, terminal_id), wishes)
+            self.children[terminal_id].tell(asked_ms, clock, len(order_ids), news, tuple(row[1:]))
         if versions != self._versions:
             self._configure(self._published_configs())
             self._versions = versions

@@ -43,7 +43,7 @@ class Upkeep:
 
     def _judge_clock(self) -> None:
         """A machine whose clock is wrong opens nothing: what it compares with the times of others would be wrong too."""
-        skew = self._link.skew_ms()
+        skew = self._link.clock.skew_ms()
         if abs(skew) > settings.CLOCK_SKEW_MS:
             if not self._execution.skewed:
                 self._execution.skewed = (

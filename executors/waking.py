@@ -51,7 +51,10 @@ class Wake:
             while True:  # two at once may both have set it
                 self._set.get_nowait()
 
-    def wait(self, timeout_s: float) -> None:
-        """Until it is set. Ends its being so, which is why only one thread waits."""
-        with contextlib.suppress(queue.Empty):
+    def wait(self, timeout_s: float) -> bool:
+        """Until it is set; False when it was not. Ends its being so, which is why only one thread waits."""
+        try:
             self._set.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        return True

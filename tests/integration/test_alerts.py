@@ -8,7 +8,7 @@ from django.test import Client
 from redis import RedisError
 
 from executors import alerts as alerts_module
-from executors import link as link_module
+from executors import store_clock
 from executors.alerts import EVENT_MS, AlertCode, Alerts, counts, read_alerts, recent
 from tests.integration.live import make_terminal, make_user
 from tests.running_executor import Maker
@@ -90,7 +90,7 @@ def test_a_wrong_clock_opens_nothing_until_it_is_set(
 ) -> None:
     run = running_executor()
     assert run.settle(run.open()).state == "FILLED"
-    monkeypatch.setattr(link_module, "now_ms", lambda: now_ms() + 700)  # this machine's clock is fast
+    monkeypatch.setattr(store_clock, "now_ms", lambda: now_ms() + 700)  # this machine's clock is fast
     run.wait_for(lambda: shown(run.redis, run.terminal_id), "the alert")
     ((code, text),) = shown(run.redis, run.terminal_id)
     assert code == "CLOCK_SKEW"

@@ -10,7 +10,7 @@ import pytest
 from executors import drift
 from executors.account_sync import AccountSync
 from executors.drift_sync import DriftSync
-from executors.link import InstanceFacts
+from executors.link_events import InstanceFacts
 from executors.messages import DriftLog, TerminalUpdate
 from executors.terminals.paper import arguments
 from executors.terminals.paper import constants as mt5

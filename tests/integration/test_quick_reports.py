@@ -28,7 +28,7 @@ def rig(tmp_path: Path, state_redis: Any) -> Iterator[Rig]:
     made = Rig(tmp_path / "journal.sqlite3", state_redis)
     made.turn()  # compared, and the line is open
     yield made
-    made.link._quick.close()
+    made.link._reports.quick.close()
     made.close()
 
 
@@ -115,10 +115,10 @@ def test_a_closed_line_leaves_it_to_the_link_which_opens_another(rig: Rig) -> No
     rig.client.client_kill_filter(_type="normal", skipme=True)
     assert publish(rig) or _asked_later(rig)
     rig.link._store.redis.connection_pool.disconnect()
-    wait_until(lambda: not rig.link._quick.under_way())
+    wait_until(lambda: not rig.link._reports.quick.under_way())
     rig.turn()
     assert state_of(rig, name) == "FILLED"
-    rig.link._quick._due_open_ms = 0.0
+    rig.link._reports.quick._due_open_ms = 0.0
     rig.turn()
     again = filled(rig, 2)
     assert not publish(rig)
@@ -160,7 +160,7 @@ def test_an_answer_of_a_life_before_proves_nothing(rig: Rig) -> None:
     name = filled(rig, 1)
     publish(rig)
     wait_until(lambda: state_of(rig, name) == "FILLED")
-    rig.link._stands_at(0)
+    rig.link._reports.stands_at(0)
     rig.link.look_for_answers()
     assert rig.link.published == 0
 
@@ -169,17 +169,17 @@ def test_a_line_of_a_life_before_is_hung_up_and_another_opened(rig: Rig) -> None
     first = filled(rig, 1)
     assert not publish(rig)
     wait_until(lambda: published(rig) == 2)
-    old = rig.link._quick._line
-    rig.link._stands_at(
+    old = rig.link._reports.quick._line
+    rig.link._reports.stands_at(
         2
     )  # as after a failover: the old line may lead to a server that is no primary any more
     second = filled(rig, 2)
     assert publish(rig), "there is none now"
-    rig.link._quick._due_open_ms = 0.0
+    rig.link._reports.quick._due_open_ms = 0.0
     rig.turn()
     third = filled(rig, 3)
     assert not publish(rig)
-    assert rig.link._quick._line is not old
+    assert rig.link._reports.quick._line is not old
     wait_until(lambda: state_of(rig, third) == "FILLED")
     assert stream(rig) == [(name, seq) for name in (first, second, third) for seq in (1, 2)]
 
@@ -190,7 +190,7 @@ def test_nothing_leaves_before_redis_and_the_journal_were_compared(tmp_path: Pat
     assert publish(rig)
     rig.turn()
     assert state_of(rig, name) == "FILLED"
-    rig.link._quick.close()
+    rig.link._reports.quick.close()
     rig.close()
 
 
@@ -202,7 +202,7 @@ def test_what_is_under_way_is_not_sent_twice_for_a_moment(rig: Rig) -> None:
     rig.link._store.publish = lambda *args, **more: published.append(1) or publish_again(*args, **more)  # type: ignore[method-assign, func-returns-value]
     rig.turn()
     assert not published
-    rig.link._quick._waiting_since_ms -= 1_000
+    rig.link._reports.quick._waiting_since_ms -= 1_000
     rig.turn()
     assert published
     assert rig.link.published == 2
@@ -249,8 +249,8 @@ def test_a_store_that_hangs_is_looked_at_now_and_then_and_hung_up_in_the_end(
             rig.link.look_for_answers()
             looks += 1
         assert 2 <= looks <= 7
-        position, life, sent_ms = rig.link._quick._unanswered[0]
-        rig.link._quick._unanswered[0] = position, life, sent_ms - SILENT_MS
+        position, life, sent_ms = rig.link._reports.quick._unanswered[0]
+        rig.link._reports.quick._unanswered[0] = position, life, sent_ms - SILENT_MS
         rig.link.look_for_answers()
         assert rig.link._wake.is_set(), "the link has to publish it"
         assert rig.link.answers_due_ms() == math.inf
@@ -263,12 +263,12 @@ def test_a_store_that_hangs_is_looked_at_now_and_then_and_hung_up_in_the_end(
 def test_looking_while_the_link_publishes_does_not_keep_the_thread_turning(rig: Rig) -> None:
     filled(rig, 1)
     assert not publish(rig)
-    rig.link._quick._waiting_since_ms -= 1_000
+    rig.link._reports.quick._waiting_since_ms -= 1_000
     threads = ThreadPoolExecutor(1)
-    threads.submit(rig.link._publishing.acquire).result()
+    threads.submit(rig.link._reports._lock.acquire).result()
     rig.link.look_for_answers()
     assert rig.link.answers_due_ms() > monotonic_ms()
-    threads.submit(rig.link._publishing.release).result()
+    threads.submit(rig.link._reports._lock.release).result()
     threads.shutdown()
     wait_until(lambda: published(rig) == 2)
 

@@ -12,7 +12,8 @@ from executors.execution import new_row
 from executors.journal import Journal
 from executors.journal_reader import JournalReader
 from executors.legs import LegRow
-from executors.link import Compared, Drained, Foreign, InstanceFacts, Link, ModesRead
+from executors.link import Link
+from executors.link_events import Compared, Drained, Foreign, InstanceFacts, ModesRead
 from executors.messages import Leg
 from executors.orders import OrderState
 from executors.reporting import Trace, build_report
@@ -55,7 +56,7 @@ class Rig:
         return row
 
     def close(self) -> None:
-        self.link._reader.close()
+        self.link._reports._reader.close()
         self.link._store.redis.close()
         self.journal.close()
 
@@ -103,7 +104,7 @@ def test_modes_and_redis_time_are_known_before_the_first_order_may_run(
 
     def emit(event: Any) -> None:
         rig.events.append(event)
-        seen.append(rig.link.offset_ms)
+        seen.append(rig.link.clock.offset_ms)
 
     rig.link._emit = emit
     kinds = [type(event) for event in rig.turn()]
@@ -242,9 +243,9 @@ def test_an_executor_of_an_earlier_epoch_writes_nothing_and_is_told_to_end(
     moved(state_redis)
     rig.report(new_row(leg, SimClock()), S.INTENT, S.FILLED)
     if before == "claim":
-        rig.link._claim = True
+        rig.link._reports.claim = True
     elif before == "look":
-        rig.link._published = -1
+        rig.link._reports.published = -1
     held = state_redis.hgetall(keys.instance("sim-1"))
     rig.events.clear()
     rig.link._serve()  # ends by itself

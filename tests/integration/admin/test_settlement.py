@@ -14,7 +14,8 @@ from django.test import Client
 from executors import audit
 from executors.alerts import Alerts
 from executors.journal_reader import JournalReader
-from executors.link import InstanceFacts, Link, SettlementsRead
+from executors.link import Link
+from executors.link_events import InstanceFacts, SettlementsRead
 from executors.messages import Leg
 from executors.models import AuditEntry
 from executors.orders import order_id

@@ -8,7 +8,7 @@ from executors import link
 from executors import session as session_module
 from executors.alerts import AlertCode
 from executors.errors import TerminalUnavailable
-from executors.link import InstanceFacts
+from executors.link_events import InstanceFacts
 from executors.session import Session
 from executors.terminals.base import Identity
 
