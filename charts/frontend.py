@@ -91,10 +91,10 @@ def main(arguments: list[str]) -> int:
                 npm("run", "--silent", "vendor")
                 npm("run", "--silent", "types")
             case _:
-                print("usage: python -m charts.frontend vendor|test|types", file=sys.stderr)  # noqa: T201
+                print("usage: python -m charts.frontend vendor|test|types", file=sys.stderr)
                 return 2
     except NoNode as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
         return error.returncode

@@ -211,7 +211,7 @@ class TerminalGrantAdmin(AuditedAdmin):
 
 
 @admin.register(User)
-class MemberAdmin(AuditedAdmin, UserAdmin):  # type: ignore[type-arg]
+class MemberAdmin(AuditedAdmin, UserAdmin):
     form = UserForm
     add_form = NewUserForm
     list_display = ("username", "role", "is_active", "email", "last_login")
@@ -258,7 +258,7 @@ class UserGroupAdmin(AuditedAdmin, GroupAdmin):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # `tokens` writes the audit entries
+class ApiTokenAdmin(admin.ModelAdmin):  # `tokens` writes the audit entries
     list_display = ("name", "user", "scope", "created_at", "expires_at", "last_used_at", "revoked_at")
     list_filter = ("scope", ("revoked_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "user__username")
@@ -283,7 +283,7 @@ class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # `tokens` wri
         self, request: HttpRequest, obj: ApiToken, post_url_continue: Any = None
     ) -> HttpResponse:
         """Shows the token in this answer alone: a message would keep it in a cookie."""
-        text = request.new_token  # type: ignore[attr-defined]
+        text = request.new_token  # type: ignore[attr-defined]  # as above
         context = {
             **self.admin_site.each_context(request),
             "title": "New API token",
@@ -301,7 +301,7 @@ class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # `tokens` wri
         messages.success(request, f"{len(chosen)} revoked; they are refused from the next request on.")
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnlyAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

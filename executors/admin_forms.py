@@ -24,7 +24,7 @@ SYMBOL_MAP: TypeAdapter[dict[str, str]] = TypeAdapter(dict[Symbol, Symbol])
 FIELDS = {"sizing": "sizing_value", "limits": "max_lots"}  # of the configuration → of the form
 
 
-class TerminalForm(forms.ModelForm):  # type: ignore[type-arg]
+class TerminalForm(forms.ModelForm):
     password = forms.CharField(
         required=False,
         strip=False,
@@ -64,7 +64,7 @@ class TerminalForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # fills the instance
+        super()._post_clean()  # type: ignore[misc]  # Django's own step, not in its types: it fills the instance
         if self.errors:
             return
         if password := self.cleaned_data.get("password"):
@@ -101,7 +101,7 @@ class RoleField(forms.ChoiceField):
         )
 
 
-class NewUserForm(BaseUserCreationForm):  # type: ignore[type-arg]
+class NewUserForm(BaseUserCreationForm):
     role = RoleField(initial=Member.Role.VIEWER)
 
     class Meta:
@@ -109,7 +109,7 @@ class NewUserForm(BaseUserCreationForm):  # type: ignore[type-arg]
         fields = ("username",)
 
 
-class UserForm(UserChangeForm):  # type: ignore[type-arg]
+class UserForm(UserChangeForm):
     role = RoleField()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

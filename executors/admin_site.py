@@ -17,7 +17,7 @@ from tradedist.addresses import client_address
 SECRETS = ("password", "sha256")
 
 
-class AuditedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AuditedAdmin(admin.ModelAdmin):
     """Writes an audit entry wherever Django writes its own log, in the same transaction."""
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:

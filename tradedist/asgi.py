@@ -36,7 +36,7 @@ application = ProtocolTypeRouter(
                 [
                     path("ws/orders/", OrderSocket.as_asgi()),
                     path("ws/chart/", ChartSocket.as_asgi()),
-                    re_path("", no_such_socket),  # type: ignore[arg-type]
+                    re_path("", no_such_socket),  # type: ignore[arg-type]  # Django's types want a view
                 ]
             ),
             database_sync_to_async(find_user),

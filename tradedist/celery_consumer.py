@@ -61,7 +61,7 @@ class NoLostAcknowledgement(bootsteps.StartStopStep):
 class QuickConsumer(Consumer):
     """`worker_consumer` of every worker here."""
 
-    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]  # made by celery as it is loaded
         default_steps = [
             *Consumer.Blueprint.default_steps,
             "tradedist.celery_consumer:NoLostAcknowledgement",

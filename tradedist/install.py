@@ -6,6 +6,7 @@ requirements.txt and brings the page's npm packages; `install.py test` adds what
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ class CannotInstall(Exception):
 
 
 def say(text: str) -> None:
-    print(f"-- {text}", flush=True)  # noqa: T201
+    print(f"-- {text}", flush=True)
 
 
 def call(*command: str | Path, quiet: bool = False) -> None:
@@ -73,9 +74,7 @@ def make_environment() -> None:
             return
         say(".venv is not usable; making it anew")
         shutil.rmtree(VENV)
-    try:
-        import ensurepip  # noqa: F401
-    except ImportError:  # Debian keeps it in a package of its own
+    if importlib.util.find_spec("ensurepip") is None:  # Debian keeps it in a package of its own
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         apt_install(f"python{version}-venv", purpose=f"Python's venv (python{version}-venv)")
     say("making .venv")

@@ -26,7 +26,7 @@ TOO_LARGE = (
 )
 
 
-class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
+class BoundedRequest(WebRequest):
     _received = 0
 
     def gotLength(self, length: int | None) -> None:

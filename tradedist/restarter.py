@@ -18,13 +18,13 @@ LOOK_EVERY_S = 0.05
 LONGEST_BACKOFF_S = 5
 
 
-class PromptPoller(poller.Poller):  # type: ignore[misc]
+class PromptPoller(poller.Poller):
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         ready: tuple[list[int], list[int]] = super().poll(min(timeout, LOOK_EVERY_S))
         return ready
 
 
-class Restarter(Supervisor):  # type: ignore[misc]
+class Restarter(Supervisor):
     def tick(self, now: float | None = None) -> None:
         """Called in each round: the wait before the next try grows by a second each time, but only so far."""
         super().tick(now)

@@ -20,9 +20,9 @@ ABSENT = State("ABSENT", 0, 0)
 def say(text: str) -> None:
     """To the terminal, if it is still there: a closed one must not keep the run from stopping in order."""
     try:
-        print(text, flush=True)  # noqa: T201
+        print(text, flush=True)
     except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it stays open until the end
 
 
 def page_address() -> str:

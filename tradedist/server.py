@@ -56,7 +56,7 @@ class Backpressure:
         self._socket.empty()
 
 
-class BoundedSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
+class BoundedSocket(WebSocketProtocol):
     """One WebSocket. `send` of the application waits for `writable`."""
 
     def makeConnection(self, transport: Any) -> None:
@@ -177,7 +177,7 @@ def accept_deflate(offers: Sequence[Any]) -> PerMessageDeflateOfferAccept | None
     for offer in offers:
         if isinstance(offer, PerMessageDeflateOffer):
             window = min(12, offer.request_max_window_bits or 12)
-            return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]
+            return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]  # autobahn has no types
                 offer,
                 request_max_window_bits=12 if offer.accept_max_window_bits else 0,
                 window_bits=window,
@@ -187,7 +187,7 @@ def accept_deflate(offers: Sequence[Any]) -> PerMessageDeflateOfferAccept | None
     return None
 
 
-class WebServer(Server):  # type: ignore[misc]
+class WebServer(Server):
     """Daphne's server with our protocol and our end."""
 
     def __init__(

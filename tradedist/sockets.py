@@ -43,7 +43,7 @@ SHUTDOWN_GRACE_S = 1.0
 _open: Counter[tuple[str, Any]] = Counter()
 
 
-class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+class LiveSocket(AsyncWebsocketConsumer):
     """A socket of one kind for one signed-in user. Subclasses implement `opened`, `handle` and the callbacks."""
 
     kind: ClassVar[str]

@@ -86,7 +86,7 @@ class RemoteModule:
         return True
 
     def _open(self) -> None:
-        import rpyc  # type: ignore[import-untyped]
+        import rpyc
 
         far = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT_S)
         far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

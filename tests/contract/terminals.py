@@ -62,7 +62,7 @@ class Rig:
                 self._closers.append(remote.shutdown)
                 return remote
             case _:
-                from mt5linux import MetaTrader5  # type: ignore[import-untyped]
+                from mt5linux import MetaTrader5
 
                 client = MetaTrader5(host="127.0.0.1", port=self.port)
                 self._closers.append(client._MetaTrader5__conn.close)  # it has no way of its own

@@ -46,7 +46,7 @@ def taken(way: str, port: int) -> Iterator[Any]:
     if way == "remote":
         yield Remote(port)
         return
-    from mt5linux import MetaTrader5  # type: ignore[import-untyped]
+    from mt5linux import MetaTrader5
 
     client = MetaTrader5(host="127.0.0.1", port=port)
     # it writes arguments as source text, in which these are no words

@@ -30,7 +30,7 @@ class Command(BaseCommand):
         from tradedist.server import WebServer
 
         sys.setswitchinterval(SWITCH_S)
-        get_resolver().url_patterns  # noqa: B018  loads every view now instead of with the first request
+        list(get_resolver().url_patterns)  # loads every view now instead of with the first request
         # what the program itself consists of is never garbage: looking through it would hold an order up for 70 ms
         gc.collect()
         gc.freeze()

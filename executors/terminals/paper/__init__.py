@@ -12,9 +12,12 @@ from typing import Any
 
 from executors.terminals.paper.client import FUNCTIONS as _FUNCTIONS
 from executors.terminals.paper.client import core as _core
-from executors.terminals.paper.constants import *  # noqa: F403
+from executors.terminals.paper.constants import *  # noqa: F403 - two hundred names, which are the package's own
 from executors.terminals.paper.places import STANDIN as _STANDIN
-from executors.terminals.paper.shortcuts import Buy, Close, Sell, _RawOrder  # noqa: F401 - the package has it, and no star takes it
+from executors.terminals.paper.shortcuts import Buy, Close, Sell
+from executors.terminals.paper.shortcuts import (
+    _RawOrder as _RawOrder,
+)  # the package has it, and no star takes it
 from executors.terminals.paper.structs import (
     AccountInfo,
     BookInfo,

@@ -5,6 +5,7 @@ thread; each request is one transaction. What ticks set off is in `triggers.py`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from executors.terminals.paper import constants as mt5
 from executors.terminals.paper.broker import depth, fills, rules
@@ -105,9 +106,9 @@ class Engine:
             return mt5.TRADE_RETCODE_POSITION_CLOSED
         return 0
 
-    def _order(self, case: Case, now_ms: int, **more: object) -> Order:
+    def _order(self, case: Case, now_ms: int, **more: Any) -> Order:
         request = case.request
-        values = {
+        values: dict[str, Any] = {
             "login": case.book.account.login,
             "ticket": self.state.next_order(),
             "symbol": case.desk.instrument.name,
@@ -131,7 +132,7 @@ class Engine:
             "setup_ms": now_ms,
             "request": self._next_request(case),
         }
-        return Order(**{**values, **more})  # type: ignore[arg-type]
+        return Order(**{**values, **more})
 
     # --- DEAL --------------------------------------------------------------------------------------------------------
 

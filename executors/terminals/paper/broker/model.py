@@ -6,7 +6,7 @@ Precedes: the ledger (rows as JSON lists in field order) and every rule of the b
 
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, cast
 
 NETTING, EXCHANGE, HEDGING = 0, 1, 2  # ACCOUNT_MARGIN_MODE_*
 FILL_FOK, FILL_IOC, FILL_BOC = 1, 2, 4  # SymbolInfo.filling_mode, which the package has no names for
@@ -27,8 +27,9 @@ class Row:
     def row(self) -> tuple[Any, ...]:
         getter = type(self)._values
         if getter is None:
-            getter = type(self)._values = attrgetter(*(field.name for field in fields(self)))  # type: ignore[arg-type]
-        return getter(self)  # type: ignore[no-any-return]
+            getter = type(self)._values = attrgetter(*(field.name for field in fields(cast(Any, self))))
+        values: tuple[Any, ...] = getter(self)
+        return values
 
     @classmethod
     def of(cls, row: list[Any]) -> Self:

@@ -7,6 +7,6 @@ _ROOT = str(Path(__file__).resolve().parents[5])
 if _ROOT not in sys.path:
     sys.path.append(_ROOT)
 
-from executors.terminals import paper  # noqa: E402
+from executors.terminals import paper
 
 paper.install()  # Python hands out what stands in sys.modules after the import
