@@ -25,7 +25,7 @@ logs: installed  ## follow the logs (NAME=web for one process)
 # --- Tests and measurements ---
 test: install-test  ## install what the tests need and run all of them but chaos and bench
 	@$(VENV)/python -m charts.frontend test
-	@$(VENV)/python -m pytest -n 2 --dist loadgroup
+	@$(VENV)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 chaos: install-test  ## kill, freeze, cut off and break everything under orders for MINUTES (15), and compare with the broker's ledger
 	@$(VENV)/python -m pytest tests/chaos -m chaos -s --timeout 7200 --ignore tests/chaos/test_crash_points.py
@@ -33,8 +33,9 @@ chaos: install-test  ## kill, freeze, cut off and break everything under orders 
 crash-points: install-test  ## kill at every labelled point of an order's path, CRASH_SEEDS times each (40; about 20 minutes)
 	@$(VENV)/python -m pytest tests/chaos/test_crash_points.py -m chaos -s --timeout 3600
 
-model: install-test  ## 2,000 random sequences per kind of account against the paper broker's ledger (about 15 minutes)
-	@PAPER_SEQUENCES=$${PAPER_SEQUENCES:-2000} $(VENV)/python -m pytest tests/property/test_paper_ledger.py
+model: install-test  ## random sequences by the thousand: of the paper broker's ledger, and of an executor's orders (an hour)
+	@PAPER_SEQUENCES=$${PAPER_SEQUENCES:-2000} ORDER_MODEL_EXAMPLES=$${ORDER_MODEL_EXAMPLES:-1000} $(VENV)/python -m pytest \
+	  --timeout 7200 $$(ls tests/property/*model.py) tests/property/test_changes_races.py tests/property/test_paper_ledger.py
 
 bench: install-test  ## measure, and print the figures that docs/performance.md keeps
 	@for name in $$(grep -l __main__ bench/*.py | sed 's#bench/##; s#.py$$##' | grep -v -e workers -e plain_web); do \

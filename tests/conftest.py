@@ -19,6 +19,7 @@ from tests.valkey import Valkey
 from tradedist.ports import free_block
 
 PORTS = 12
+TESTS = Path(__file__).resolve().parent
 HOME = Path(tempfile.mkdtemp(prefix="tradedist-test-"))
 FIRST_PORT = free_block(PORTS)
 STATE = Valkey(HOME / "valkey-state", durable=True, port=FIRST_PORT + 1)
@@ -53,11 +54,19 @@ def pytest_xdist_setupnodes() -> None:
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of the running platform go to one worker: starting it once is enough, twice is too much."""
+    """Who shares processes goes to one worker, so that they are started once: the running platform's tests, those that
+    start platforms of their own, and the tests of a file where its fixtures are processes."""
     for item in items:
-        if "running_stack" in getattr(item, "fixturenames", ()):
+        names = getattr(item, "fixturenames", ())
+        tier = item.path.relative_to(TESTS).parts[0]
+        if "running_stack" in names:
             item.add_marker(pytest.mark.xdist_group("stack"))
+        elif tier == "e2e":
+            item.add_marker(pytest.mark.xdist_group("runs"))
+        elif tier in ("contract", "integration", "third_party"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,8 +18,6 @@ from tests.valkey import Valkey
 from tests.waiting import wait_until
 from tradedist import keys
 
-pytestmark = pytest.mark.xdist_group("supervisor")  # one host serves all of them
-
 ONE, TWO = "super-1", "super-2"
 LOGINS = (8101, 8102)
 

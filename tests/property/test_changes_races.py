@@ -1,7 +1,8 @@
 """A pending order is filled at any moment of a modify or protect of it: what is wished reaches the position, whichever call to
 the terminal the fill comes before, however its lists lag. And levels that traders and trailing stops change at once, with
-answers lost: what a change does not name stays."""
+answers lost: what a change does not name stays. `ORDER_MODEL_EXAMPLES` sets how many of each are tried."""
 
+import os
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from tests.simulated_store import Machine
 from tests.simulated_watch import LevelsWatch
 
 CALLS = 14
+EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "25"))
 WISHES = st.sampled_from(
     [
         ("modify", {"stop_loss": "1.05"}),
@@ -34,7 +36,7 @@ def _quiet(settings: Any) -> None:
     settings.INSTALLATION_ID = "races"
 
 
-@effort(deadline=None, max_examples=60)
+@effort(deadline=None, max_examples=EXAMPLES)
 @given(
     wish=WISHES,
     by=st.sampled_from(["opened_by", "order_ticket", "symbol"]),
@@ -95,7 +97,7 @@ STEPS = st.one_of(
 )
 
 
-@effort(deadline=None, max_examples=60)
+@effort(deadline=None, max_examples=EXAMPLES)
 @given(steps=st.lists(STEPS, min_size=2, max_size=12), level_lag_ms=st.sampled_from([0, 50, 300]))
 def test_what_a_change_does_not_name_stays(steps: list[tuple[str, Any]], level_lag_ms: int) -> None:
     with TemporaryDirectory() as directory:

@@ -46,7 +46,7 @@ from tests.simulated import (
 )
 from tests.simulated_store import Contents, Machine
 
-EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "40"))
 STEPS = int(os.environ.get("ORDER_MODEL_STEPS", "40"))
 # without shrinking a failure is shown at once, as it was found
 PHASES = [Phase.explicit, Phase.generate] if "ORDER_MODEL_NO_SHRINK" in os.environ else list(Phase)

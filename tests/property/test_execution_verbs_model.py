@@ -20,7 +20,7 @@ from tests.simulated_changes import end, trigger, working
 from tests.simulated_watch import LevelsWatch
 from tests.unit.executors.test_settling import settle, wish
 
-EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "15"))
 S = OrderState
 IN_TIME_MS = 12_000  # a change that comes about later than that may be called NOT_EXECUTED by then
 TRAILING = {"distance": "0.0020", "step": "0.0005"}

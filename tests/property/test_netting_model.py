@@ -41,7 +41,7 @@ from tests.simulated_changes import working
 from tests.simulated_netting import SimNetting
 from tests.simulated_store import Machine
 
-EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("ORDER_MODEL_EXAMPLES", "12"))
 ZERO = Decimal(0)
 FEW_FAULTS = st.lists(st.sampled_from(FAULTS), max_size=2)
 MOST_REQUESTS = 60

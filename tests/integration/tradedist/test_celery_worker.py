@@ -55,7 +55,7 @@ class Bench:
             )
         if not wait:
             return self
-        wait_until(lambda: self.log.read_text().count("ready.") > ready, 120, 0.01)
+        wait_until(lambda: self.log.read_text().count("ready.") > ready, 60, 0.01)
         return self
 
     def kill(self) -> None:
@@ -121,7 +121,7 @@ def test_what_a_killed_worker_had_taken_the_next_one_does_at_once(bench: Bench) 
         client.set(f"{keys.unacked(TERMINAL)}.mutex", "held", ex=300)
         bench.kill()
         bench.start()
-        wait_until(lambda: bench.noted().count("first begun") == 2, 120, 0.005)  # it alone would take 200 s
+        wait_until(lambda: bench.noted().count("first begun") == 2, 60, 0.005)  # it alone would take 200 s
         assert (
             client.exists("unacked", "unacked_index", "unacked_mutex") == 0
         )  # the names that all workers would share
@@ -153,7 +153,7 @@ def test_a_broker_that_hangs_and_comes_back_or_is_replaced_does_not_end_the_work
     assert settings.CONFIG_POLL_MS / 1000 + ANSWER_S <= 1.5
     bench.server.freeze()
     began = time.monotonic()
-    wait_until(lambda: bench.trouble() > before, 120, 0.01)
+    wait_until(lambda: bench.trouble() > before, 60, 0.01)
     noticed = time.monotonic() - began
     bench.server.restart()
     for number in range(5):
@@ -171,7 +171,7 @@ def test_a_worker_whose_acknowledgement_was_lost_goes_on(bench: Bench) -> None:
     bench.publish("cut", 0.5)
     bench.wait("cut begun")
     bench.server.freeze()
-    wait_until(lambda: "Couldn't ack" in bench.log.read_text(), 120, 0.02)
+    wait_until(lambda: "Couldn't ack" in bench.log.read_text(), 60, 0.02)
     bench.server.cont()
     bench.publish("next")
     took = bench.wait("next done")

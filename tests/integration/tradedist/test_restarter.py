@@ -49,14 +49,14 @@ def supervisord(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator["subprocess.
         preexec_fn=die_with_parent(os.getpid()),
     )
     try:
-        wait_until(Control().answers, 20)
+        wait_until(Control().answers)
         Control().start_group("platform")
         wait_until(lambda: _pid("sleeper"))
         yield process
     finally:
         process.terminate()
         process.wait(60)
-    wait_until(lambda: not processes.of_run(settings.DATA_DIR), 10)
+    wait_until(lambda: not processes.of_run(settings.DATA_DIR))
 
 
 def _pid(name: str) -> int:
@@ -80,7 +80,7 @@ def test_a_broken_process_is_tried_again_and_again_with_pauses(
     supervisord: "subprocess.Popen[bytes]",
 ) -> None:
     log = programs.LOGS / "supervisord.log"
-    wait_until(lambda: log.read_text().count("spawned: 'broken'") >= 3, 20)
+    wait_until(lambda: log.read_text().count("spawned: 'broken'") >= 3)
     assert Control().states()["broken"].name in ("BACKOFF", "STARTING")
     assert log.read_text().count("spawned: 'broken'") < 10
 
