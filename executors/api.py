@@ -5,6 +5,7 @@ the rest. What a user may not see answers 404.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -18,7 +19,16 @@ from executors.api_auth import SignedIn, json_body, known_parameters
 from executors.api_schema import OrdersPage, PositionsPage, TerminalsPage
 from executors.dispatch import accept, describe
 from executors.errors import AcceptUnknown, Code, Refused
-from executors.messages import Message, Mode, SignalView, Slug, Targets, public_json
+from executors.messages import (
+    Message,
+    Mode,
+    PendingOrderState,
+    PositionState,
+    SignalView,
+    Slug,
+    Targets,
+    public_json,
+)
 from executors.orders import OrderState
 from executors.readmodel import SignalPage
 from tradedist import metrics
@@ -29,6 +39,7 @@ from tradedist.redis import loop_state
 logger = logging.getLogger(__name__)
 router = Router()
 T = TypeVar("T", bound=BaseModel)
+H = TypeVar("H", PositionState, PendingOrderState)
 
 
 def answer(body: BaseModel, status: int = 200) -> HttpResponse:
@@ -166,10 +177,7 @@ async def list_positions(request: SignedIn, query: Query[HoldingsQuery]) -> Http
     """By terminal and ticket, as each terminal last reported them."""
     ids = await _chosen_terminals(request, query)
     items = await readmodel.positions(loop_state(), ids)
-    after = _place(query.cursor)
-    left = [item for item in items if (item.terminal_id, item.position_ticket) > after]
-    page = left[: query.limit]
-    cursor = f"{page[-1].terminal_id}:{page[-1].position_ticket}" if len(left) > len(page) else None
+    page, cursor = _page(items, query, lambda item: item.position_ticket)
     return answer(PositionsPage(items=page, cursor=cursor))
 
 
@@ -184,10 +192,7 @@ async def list_orders(request: SignedIn, query: Query[HoldingsQuery]) -> HttpRes
     """By terminal and ticket. What became of your signals' orders is in /api/signals."""
     ids = await _chosen_terminals(request, query)
     items = await readmodel.pending_orders(loop_state(), ids)
-    after = _place(query.cursor)
-    left = [item for item in items if (item.terminal_id, item.order_ticket) > after]
-    page = left[: query.limit]
-    cursor = f"{page[-1].terminal_id}:{page[-1].order_ticket}" if len(left) > len(page) else None
+    page, cursor = _page(items, query, lambda item: item.order_ticket)
     return answer(OrdersPage(items=page, cursor=cursor))
 
 
@@ -201,9 +206,13 @@ async def _chosen_terminals(request: SignedIn, query: HoldingsQuery) -> list[str
     return [query.terminal]
 
 
-def _place(cursor: str | None) -> tuple[str, int]:
-    terminal_id, _, ticket = (cursor or ":0").rpartition(":")
-    return terminal_id, int(ticket)
+def _page(items: list[H], query: HoldingsQuery, ticket: Callable[[H], int]) -> tuple[list[H], str | None]:
+    """What follows the query's cursor, and the cursor of the next page; None when there is none."""
+    terminal_id, _, after = (query.cursor or ":0").rpartition(":")
+    left = [item for item in items if (item.terminal_id, ticket(item)) > (terminal_id, int(after))]
+    page = left[: query.limit]
+    cursor = f"{page[-1].terminal_id}:{ticket(page[-1])}" if len(left) > len(page) else None
+    return page, cursor
 
 
 def unknown_terminal(terminal_id: str) -> Refused:

@@ -4,14 +4,14 @@ Precedes: execution writes the INTENT of what comes out. Follows: the plan. Work
 the terminal, sends nothing. A pending order that was filled meanwhile passes its levels on to its position.
 """
 
-import logging
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from executors.errors import Code, TerminalError, TerminalUnavailable
+from executors.errors import Code
 from executors.legs import LegRow
 from executors.levels import ENTRY, completed, has_become, may_have_joined, of_its_position, raises_risk
+from executors.past import shown
 from executors.sizing import Denial
 from executors.terminals.base import Order, Position
 from executors.wishes import MODIFY, SLTP, Change
@@ -19,8 +19,6 @@ from executors.wishes import MODIFY, SLTP, Change
 if TYPE_CHECKING:
     from executors.execution import Execution
 
-logger = logging.getLogger(__name__)
-DAY_MS = 24 * 3_600_000  # our clock and the broker's may differ
 REDUCING_ONLY = (
     "The terminal only reduces now: it may not move a stop loss away from the price, or a pending order's"
     " entry. Set it ACTIVE for that."
@@ -88,14 +86,8 @@ class Completion:
         account the position may be other trades' alone. Raises TerminalUnavailable."""
         execution = self._execution
         now = execution.clock.redis_ms()
-        try:
-            past = execution.terminal.history_orders(now - DAY_MS, now + DAY_MS)
-        except TerminalUnavailable:
-            raise
-        except TerminalError as error:
-            logger.warning("history of order %s: %s", ticket, error, extra={"action": "modify"})
-            return False
-        return any(item.ticket == ticket and item.volume_current < item.volume_initial for item in past)
+        past = shown(execution.terminal.history_orders, now, now, action="modify")
+        return any(item.ticket == ticket and item.volume_current < item.volume_initial for item in past or ())
 
 
 def _not_pending(change: Change, became: Position | None) -> Denial:

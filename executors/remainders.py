@@ -5,12 +5,12 @@ Precedes: preparing freezes closes of one open, and looks again before each of t
 decides. Runs in the executor's thread.
 """
 
-import logging
 from typing import TYPE_CHECKING
 
-from executors.errors import Code, TerminalError, TerminalUnavailable
+from executors.errors import Code
 from executors.legs import LegRow
 from executors.netting import Left, left_of
+from executors.past import DAY_MS, shown
 from executors.sizing import Denial
 from executors.symbols import to_canonical
 from executors.terminals.base import Position
@@ -18,8 +18,6 @@ from executors.terminals.base import Position
 if TYPE_CHECKING:
     from executors.execution import Execution
 
-logger = logging.getLogger(__name__)
-DAY_MS = 24 * 3_600_000  # our clock and the broker's may differ
 NOT_READ = (
     "What is left of that open is not known: the terminal does not show its history. Try again, or close the"
     " position by its ticket or symbol."
@@ -33,14 +31,10 @@ class Remainders:
     def of(self, opened: LegRow, position: Position) -> Left | Denial:
         """Raises TerminalUnavailable. A history that cannot be read denies: it must not hold up other orders."""
         execution = self._execution
-        since = position.time_ms - DAY_MS
-        try:
-            deals = execution.terminal.history_deals(since, execution.clock.redis_ms() + DAY_MS)
-        except TerminalUnavailable:
-            raise
-        except TerminalError as error:
-            logger.warning("history of position %s: %s", position.ticket, error, extra={"action": "close"})
+        read, now = execution.terminal.history_deals, execution.clock.redis_ms()
+        deals = shown(read, position.time_ms, now, action="close")
+        if deals is None:
             return Denial(Code.LOTS_NOT_KNOWN, NOT_READ)
         symbol = to_canonical(execution.config, position.symbol)
-        trades = execution.journal.trades(position.symbol, symbol, since)
+        trades = execution.journal.trades(position.symbol, symbol, position.time_ms - DAY_MS)
         return left_of(opened.order_id, position, deals, trades)

@@ -17,6 +17,7 @@ from executors.foreign import Lost, told
 from executors.legs import LegRow, RequestRow
 from executors.messages import CancelSignal, CloseBySignal, Leg, ModifySignal, OpenSignal
 from executors.orders import OPEN_OUTCOMES, OrderState, Outcome, magic_of_comment, order_id, request_magic
+from executors.past import DAY_MS, HOUR_MS
 from executors.plans import is_pending, next_step, target_of
 from executors.reconcile import Found, Sweep, SweepTracker, find
 from executors.reporting import Trace
@@ -24,8 +25,6 @@ from executors.terminals.base import ZERO, Deal, Order, Position, SymbolSpec
 
 logger = logging.getLogger(__name__)
 S = OrderState
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 FOREIGN_REQUESTS = 50  # magics looked up for an order that a lost journal may have sent
 LATE_LOOK_MS = 60_000  # how often requests that were NOT_EXECUTED within the last day are looked for again
 PLAN_LOST = "plan_lost"  # the request of a change of which nobody knows any more what it was about

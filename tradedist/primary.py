@@ -60,14 +60,33 @@ def _turned_away(error: Exception, nodes: tuple[Node, ...], node: Node) -> bool:
     return demoted
 
 
-class PrimaryConnection(redis.Connection):
-    """One server of `nodes`: the primary when it was connected to."""
+class _OfNodes:
+    """What a connection is, whether it waits in a thread or in an event loop."""
+
+    host: str
+    port: Any
 
     def __init__(self, *, nodes: tuple[Node, ...], **options: Any) -> None:
         self._nodes = nodes
         if len(nodes) > 1:
             options["socket_connect_timeout"] = NODE_TIMEOUT_S
         cast(Any, super()).__init__(**options)
+
+    @property
+    def node(self) -> Node:
+        return self.host, int(self.port)
+
+    def turned_away(self, error: Exception) -> bool:
+        """For who reads this connection's answers himself: see `_turned_away`."""
+        return _turned_away(error, self._nodes, self.node)
+
+    def silent(self) -> None:
+        """The same, when none came in time: the next connection asks another server first."""
+        _leave(self._nodes, self.node)
+
+
+class PrimaryConnection(_OfNodes, redis.Connection):
+    """One server of `nodes`: the primary when it was connected to."""
 
     def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         if cast(Any, self)._sock:
@@ -92,15 +111,8 @@ class PrimaryConnection(redis.Connection):
         self.update_current_socket_timeout(NODE_TIMEOUT_S)
         super().on_connect_check_health(check_health)
         cast(Any, self).send_command("ROLE", check_health=False)
-        _check_role(self.read_response(), self._nodes, (self.host, self.port))
+        _check_role(self.read_response(), self._nodes, self.node)
         self.update_current_socket_timeout(self.socket_timeout)
-
-    def turned_away(self, error: Exception) -> bool:
-        return _turned_away(error, self._nodes, (self.host, self.port))
-
-    def silent(self) -> None:
-        """For who reads this connection's answers himself, and got none in time: the next one asks another server first."""
-        _leave(self._nodes, (self.host, self.port))
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
@@ -119,14 +131,8 @@ class PrimaryConnectionTLS(PrimaryConnection, redis.SSLConnection):
     pass
 
 
-class AsyncPrimaryConnection(redis.asyncio.Connection):
+class AsyncPrimaryConnection(_OfNodes, redis.asyncio.Connection):
     """The same for an event loop."""
-
-    def __init__(self, *, nodes: tuple[Node, ...], **options: Any) -> None:
-        self._nodes = nodes
-        if len(nodes) > 1:
-            options["socket_connect_timeout"] = NODE_TIMEOUT_S
-        super().__init__(**options)
 
     async def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
@@ -154,17 +160,9 @@ class AsyncPrimaryConnection(redis.asyncio.Connection):
         try:
             await super().on_connect_check_health(check_health)
             await self.send_command("ROLE", check_health=False)
-            _check_role(await self.read_response(), self._nodes, (self.host, int(self.port)))
+            _check_role(await self.read_response(), self._nodes, self.node)
         finally:
             self.socket_timeout = own_timeout
-
-    def turned_away(self, error: Exception) -> bool:
-        """For who reads this connection's answers himself."""
-        return _turned_away(error, self._nodes, (self.host, int(self.port)))
-
-    def silent(self) -> None:
-        """The same, when there is none in time."""
-        _leave(self._nodes, (self.host, int(self.port)))
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:

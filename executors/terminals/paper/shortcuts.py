@@ -48,6 +48,14 @@ def _at_market(symbol: str, kind: int, volume: float, comment: str | None, ticke
     return result
 
 
+def _trade(
+    kind: int, symbol: str, volume: float, price: float | None, comment: str | None, ticket: int | None
+) -> Any:
+    if price is not None:
+        return _RawOrder(kind, symbol, volume, price, comment, ticket)
+    return _at_market(symbol, kind, volume, comment, ticket)
+
+
 def Buy(
     symbol: str,
     volume: float,
@@ -57,9 +65,7 @@ def Buy(
     ticket: int | None = None,
 ) -> Any:
     """A market buy; with a price one try, without up to ten at the newest one."""
-    if price is not None:
-        return _RawOrder(mt5.ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
-    return _at_market(symbol, mt5.ORDER_TYPE_BUY, volume, comment, ticket)
+    return _trade(mt5.ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
 
 
 def Sell(
@@ -71,9 +77,7 @@ def Sell(
     ticket: int | None = None,
 ) -> Any:
     """A market sell, as `Buy`."""
-    if price is not None:
-        return _RawOrder(mt5.ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
-    return _at_market(symbol, mt5.ORDER_TYPE_SELL, volume, comment, ticket)
+    return _trade(mt5.ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
 
 
 def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None) -> bool | str | None:
