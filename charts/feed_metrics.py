@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from charts.feed import Feed
 from tradedist.clock import now_ms
+from tradedist.metrics_port import serve_metrics
 
 
 class FeedCollector(Collector):
@@ -52,7 +53,7 @@ def serve(feed: Feed, port: int) -> Callable[[], None]:
     """Serve /metrics; returns what stops it."""
     registry = CollectorRegistry()
     registry.register(FeedCollector(feed))
-    server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    server, thread = serve_metrics(port, registry)
 
     def stop() -> None:
         server.shutdown()

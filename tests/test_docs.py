@@ -14,7 +14,7 @@ from tradedist import keys
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-READERS = {"envstr", "envint", "envbool", "envchoice", "envlist", "envsecret"}
+READERS = {"envaddress", "envdirectory", "envstr", "envint", "envbool", "envchoice", "envlist", "envsecret"}
 
 
 @cache

@@ -44,12 +44,33 @@ def envint(name: str, default: int, *, low: int = 0, high: int = 2**31 - 1) -> i
 
 def envredis(name: str) -> str:
     """A Redis URL that may name several servers; "" when there is none."""
-    url = envstr(name)
+    url = envaddress(name, "", ("redis", "rediss", "unix"))
     try:
         read_nodes(url)
     except ValueError as error:
         raise SettingError(f"{name}: {error}") from None
     return url
+
+
+def envaddress(name: str, default: str, schemes: tuple[str, ...]) -> str:
+    """A URL of one of these schemes. Nothing of it is shown beyond that: it may hold a password."""
+    url = envstr(name) or default
+    scheme, colon, rest = url.partition("://")
+    if url and (scheme not in schemes or not colon or not rest):
+        raise SettingError(f"{name} must begin with one of {', '.join(f'{item}://' for item in schemes)}.")
+    return url
+
+
+def envdirectory(name: str, default: Path) -> Path:
+    """A directory that can be written to, made when it is missing."""
+    path = Path(envstr(name) or default).resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"{name} names {path}, which cannot be made: {error.strerror}.") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise SettingError(f"{name} names {path}, in which nothing can be written.")
+    return path
 
 
 def envbool(name: str, default: bool) -> bool:

@@ -7,10 +7,17 @@ traceback to each. Traces of our own faults stay whole.
 import logging
 
 import redis
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from kombu.exceptions import KombuError
 
-FOREIGN = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, DisallowedHost)
+FOREIGN = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    SuspiciousOperation,  # a Host header or a filter that is not allowed, and its like
+    PermissionDenied,
+    BadRequest,
+)
 
 
 class ForeignFaults(logging.Filter):

@@ -9,10 +9,21 @@ from urllib.parse import quote
 
 import dj_database_url
 
-from tradedist.env import envbool, envchoice, envint, envlist, envredis, envsecret, envstr
+from tradedist.env import (
+    SettingError,
+    envaddress,
+    envbool,
+    envchoice,
+    envdirectory,
+    envint,
+    envlist,
+    envredis,
+    envsecret,
+    envstr,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(envstr("DATA_DIR", str(BASE_DIR / "data"))).resolve()
+DATA_DIR = envdirectory("DATA_DIR", BASE_DIR / "data")
 SECRETS_DIR = DATA_DIR / "secrets"
 
 # --- Addresses. PORT is the page's; the others follow it, so that two checkouts run side by side ---------------------
@@ -52,7 +63,7 @@ TICK_POLL_MS = envint("TICK_POLL_MS", 20, low=1)  # between two looks at a termi
 
 # --- Paper broker ---
 EMBEDDED_PAPER_BROKER = not envstr("PAPER_BROKER_URL")
-PAPER_BROKER_URL = envstr("PAPER_BROKER_URL", f"tcp://127.0.0.1:{PAPER_BROKER_PORT}")
+PAPER_BROKER_URL = envaddress("PAPER_BROKER_URL", f"tcp://127.0.0.1:{PAPER_BROKER_PORT}", ("tcp",))
 PAPER_BROKER_DIR = DATA_DIR / "paper-broker"
 PAPER_SPEED_PERCENT = envint("PAPER_SPEED_PERCENT", 100, low=1, high=100_000)  # of the recordings
 PAPER_SEED = envint("PAPER_SEED", 0)  # of the market's phase, faults and slippage
@@ -147,9 +158,13 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {
-    "default": dj_database_url.parse(envstr("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'tradedist.sqlite3'}"),
-}
+try:
+    _database = dj_database_url.parse(envstr("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'tradedist.sqlite3'}")
+except ValueError:
+    raise SettingError(
+        "DATABASE_URL must look like postgres://user:password@host:5432/name; write what is special in a password as %XX."
+    ) from None
+DATABASES = {"default": _database}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",

@@ -123,7 +123,7 @@ class Client(ABC):
     def on_refused(self, signal_id: str, code: str, message: str) -> None:
         if signal_id not in self.waiting:
             return
-        if code in SEND_AGAIN:
+        if code in SEND_AGAIN or (code == "RATE_LIMITED" and self.waiting[signal_id].sends > 1):
             self._history.write("info", self.name, "not answered", signal_id=signal_id, code=code)
             return  # tried again after a while
         del self.waiting[signal_id]

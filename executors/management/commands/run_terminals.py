@@ -1,13 +1,12 @@
 """`manage.py run_terminals`: the supervisor of this host's executors."""
 
 import logging
-import socketserver
 from typing import Any
 
 import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +15,7 @@ from executors.alerts import counts
 from executors.supervisor import Supervisor
 from executors.warm import OF_KIND, warm_up
 from tradedist.celery import app
+from tradedist.metrics_port import serve_metrics
 from tradedist.redis import state
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ class Command(BaseCommand):
         crashpoints.belongs_to("terminals")
         supervisor = Supervisor(app, settings.HOST_ID)
         REGISTRY.register(ExecutorsCollector(supervisor))
-        server, _thread = start_http_server(settings.TERMINALS_METRICS_PORT, addr="127.0.0.1")
-        assert isinstance(server, socketserver.BaseServer)
+        server, _thread = serve_metrics(settings.TERMINALS_METRICS_PORT, REGISTRY)
         supervisor.children.close_in_child.append(server.socket.close)
         logger.info("supervising the terminals of host %s", settings.HOST_ID)
         supervisor.run()

@@ -1,12 +1,25 @@
 """A setting is read right, or stops the start with a sentence that says what to change."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from tradedist.env import SettingError, envbool, envchoice, envint, envlist, envredis, envsecret, envstr
+from tradedist.env import (
+    SettingError,
+    envaddress,
+    envbool,
+    envchoice,
+    envdirectory,
+    envint,
+    envlist,
+    envredis,
+    envsecret,
+    envstr,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +52,49 @@ def test_a_redis_url_names_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingError, match=r"THING: .* Write host:port") as refusal:
         envredis("THING")
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["http://:secret@one", "tcp:secret", "tcp://", "secret"])
+def test_an_address_of_another_kind_stops_the_start(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert envaddress("THING", "", ("tcp",)) == ""
+    assert envaddress("THING", "tcp://here:1", ("tcp",)) == "tcp://here:1"
+    monkeypatch.setenv("THING", url)
+    with pytest.raises(SettingError, match="THING must begin with one of") as refusal:
+        envaddress("THING", "", ("tcp",))
+    assert "secret" not in str(refusal.value)
+    with pytest.raises(SettingError, match="THING must begin with one of redis://, rediss://, unix://"):
+        envredis("THING")
+
+
+def test_a_directory_is_made_or_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert envdirectory("THING", tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("THING", str(tmp_path / "file" / "below"))
+    with pytest.raises(SettingError, match=r"THING names .*below, which cannot be made"):
+        envdirectory("THING", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATA_DIR", "/dev/null/below"),
+        ("DATABASE_URL", "secret"),
+        ("DATABASE_URL", "postgres://a:secret@b:port/c"),
+    ],
+)
+def test_a_wrong_place_ends_every_command_with_one_sentence(tmp_path: Path, name: str, value: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import tradedist.settings"],
+        env=os.environ | {"DATA_DIR": str(tmp_path), name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(name)
+    assert "secret" not in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 import redis
 from django.conf import settings
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from kombu.exceptions import EncodeError, OperationalError
 
 from tradedist.log_lines import ForeignFaults
@@ -47,6 +47,7 @@ def raised(fault: BaseException, cause: BaseException | None = None) -> BaseExce
             "Couldn't ack 'a1': ConnectionError: refused",
         ),
         (raised(DisallowedHost("ack")), "Couldn't ack 'a1'"),  # said already
+        (raised(PermissionDenied()), "Couldn't ack 'a1'"),  # says nothing of its own
     ],
 )
 def test_what_others_did_is_one_line(fault: BaseException, line: str) -> None:
