@@ -19,7 +19,7 @@ from executors.reconcile import (
     Found,
     Sweep,
 )
-from executors.terminals.base import Order
+from executors.terminals.base import Deal, Order
 from executors.wishes import CLOSE_BY, MODIFY, REMOVE, SLTP, TIME_SPECIFIED
 
 NOT_SO = "Two clean looks at the terminal did not find it so: it was not done, or a later change has taken its place."
@@ -136,7 +136,7 @@ def _closed_by(request: dict[str, Any], sweep: Sweep) -> Found | None:
         return None
     for ticket in (one, other):
         if ticket not in held and (gone := _closed(ticket, sweep)) is not None:
-            netted = any(deal.position_id == ticket and deal.entry == OUT_BY for deal in sweep.deals)
+            netted = any(deal.entry == OUT_BY for deal in _outs(ticket, sweep))
             return None if netted else gone  # its own order may be shown later than its deals
     return None
 
@@ -155,7 +155,7 @@ def _reached(
 
 def _closed(ticket: int, sweep: Sweep) -> Found | None:
     """The position is not there: how it ended, by its last deal. Without one the look proves nothing yet."""
-    outs = [deal for deal in sweep.deals if deal.position_id == ticket and deal.entry]
+    outs = _outs(ticket, sweep)
     if not outs:
         return None
     how = REASONS.get(outs[-1].reason, "meanwhile")
@@ -164,6 +164,17 @@ def _closed(ticket: int, sweep: Sweep) -> Found | None:
         position_tickets=(ticket,),
         message=f"Position {ticket} was closed {how} before that.",
     )
+
+
+def _outs(ticket: int, sweep: Sweep) -> list[Deal]:
+    """Deals that took from the position. On a netting account that was turned over, deals name the identifier that it had
+    before; they take from this one since the order that gave it its ticket."""
+    made = _past(ticket, sweep)
+    identifier = (made.position_id if made is not None else 0) or ticket
+    since = max((deal.ticket for deal in sweep.deals if deal.order == ticket), default=0)
+    return [
+        deal for deal in sweep.deals if deal.position_id == identifier and deal.entry and deal.ticket > since
+    ]
 
 
 def _past(ticket: int, sweep: Sweep) -> Order | None:

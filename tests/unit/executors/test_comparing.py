@@ -57,6 +57,19 @@ def past(state: int) -> Order:
     return replace(WORKING, state=state)
 
 
+def test_a_position_that_was_turned_over_ends_by_the_deals_of_its_identifier() -> None:
+    """Order 20 turned position 5 over: since then its ticket is 20, and its deals go on to name 5."""
+    turned = replace(past(4), ticket=20, position_id=5)
+    before, turning = replace(deal(5, order=19), ticket=8), replace(deal(5, entry=2, order=20), ticket=9)
+    gone = replace(deal(5, order=21, reason=4), ticket=10)
+    wish = LEVELS | {"position": 20}
+    assert outcome(wish, history_orders=(turned,), deals=(before, turning)) is None  # not shown yet
+    found = compare(wish, look(history_orders=(turned,), deals=(before, turning, gone)))
+    assert found is not None
+    assert (found.outcome, found.position_tickets) == (Outcome.REFUSED, (20,))
+    assert "by its stop loss" in found.message
+
+
 def outcome(request: dict[str, Any], **parts: Any) -> Outcome | None:
     found = compare(request, look(**parts))
     return found.outcome if found is not None else None
