@@ -4,7 +4,7 @@ Precedes: resolution records it, or tells an operator that it cannot be known. F
 magic: only what it was about can tell, as far as it is known which positions and pending orders those were.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,12 +39,11 @@ T = TypeVar("T", Position, Order)
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An order as far as it is known. `magics`: of the open that `opened_by` names, when no journal knows that."""
+    """An order as far as it is known."""
 
     signal: Told
     accepted_ms: int
     meaning: Meaning
-    magics: Collection[int] = ()
 
     @property
     def certain(self) -> bool:
@@ -66,8 +65,6 @@ def _modified(
 ) -> Found | None:
     positions = positions_meant(signal, sweep.positions, lost.meaning)
     positions += filled_from(signal, sweep.positions, sweep.orders)
-    if not signal.pending_only:
-        positions += tuple(item for item in sweep.positions if item.magic in lost.magics)
     orders = _orders(lost, signal, sweep.orders)
     if signal.position_ticket is not None and not positions:
         return compare({"action": SLTP, "position": signal.position_ticket}, sweep)
@@ -142,9 +139,7 @@ def _closed_by(lost: Lost, signal: CloseBySignal, sweep: Sweep) -> Found | None:
 
 
 def _orders(lost: Lost, signal: ModifySignal | CancelSignal, orders: Iterable[Order]) -> tuple[Order, ...]:
-    orders = tuple(item for item in orders if item.type in PENDING_TYPES)
-    by_magic = tuple(item for item in orders if item.magic in lost.magics)
-    return orders_meant(signal, orders, lost.meaning) + by_magic
+    return orders_meant(signal, (item for item in orders if item.type in PENDING_TYPES), lost.meaning)
 
 
 def _is_so(change: Change, sweep: Sweep) -> bool:

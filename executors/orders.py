@@ -146,6 +146,7 @@ def fold(requests: Sequence[RequestView], wanted_lots: Decimal, *, more: bool) -
 
 
 MAGIC_BASE = 2**52
+MOST_REQUESTS = 50  # of an order whose journal is lost, as many are looked for
 
 
 def order_id(signal_id: str, terminal_id: str) -> str:
@@ -159,6 +160,11 @@ def request_magic(installation: str, order_id: str, n: int) -> int:
     """
     digest = hashlib.sha256(f"{installation}|{order_id}|{n}".encode()).digest()
     return MAGIC_BASE + (int.from_bytes(digest[:7], "big") >> 4)
+
+
+def possible_magics(installation: str, order_id: str) -> frozenset[int]:
+    """Of all requests that an order can have made, for when nobody knows which it has."""
+    return frozenset(request_magic(installation, order_id, n) for n in range(1, MOST_REQUESTS + 1))
 
 
 def comment_token(magic: int) -> str:

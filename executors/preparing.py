@@ -24,6 +24,7 @@ from executors.messages import (
     ProtectSignal,
 )
 from executors.netting import UNDECIDED, Left
+from executors.opened import Opened
 from executors.orders import OrderState, order_id
 from executors.plans import Step
 from executors.queueing import Other, means
@@ -62,6 +63,7 @@ class Preparation:
         self.completion = Completion(execution, hedging=self.is_hedging, reducing=lambda: self._reducing)
         self._hedging: bool | None = None
         self._remainders = Remainders(execution)
+        self._opens = Opened(execution)
         self._symbols: dict[int, str] = {}  # ticket of a position or pending order → canonical symbol
 
     # --- for the queue ---
@@ -77,7 +79,7 @@ class Preparation:
         if signal.symbol is not None:
             return signal.symbol
         if not isinstance(signal, CloseBySignal) and signal.opened_by is not None:
-            opened = self._opened(signal)
+            opened = self._opens.row(signal)
             return opened.leg.signal.symbol if opened is not None else None
         for name in ("position_ticket", "order_ticket"):
             if (ticket := getattr(signal, name, None)) is not None:
@@ -177,7 +179,8 @@ class Preparation:
                 return left
             positions = () if isinstance(left, Denial) else left
         if isinstance(signal, CloseSignal):
-            found = self._close(signal, positions, meaning, plan)
+            found = self._opens.share_not_known(meaning, held)
+            found = found or self._close(signal, positions, meaning, plan)
         elif isinstance(signal, ProtectSignal):
             # what was armed for a position that was turned over is not changed, but over
             execution.guard.see(held)
@@ -275,7 +278,7 @@ class Preparation:
             return step.lots  # the broker says that it is gone
         if held.type == step.type:
             return Denial(Code.NO_TARGET, NOTHING_LEFT)
-        most, opened = min(step.lots, held.volume), self._opened(signal)
+        most, opened = min(step.lots, held.volume), self._opens.row(signal)
         if opened is None:
             return most
         left = self._remainders.of(opened, held)
@@ -458,14 +461,7 @@ class Preparation:
         return self._execution.specs.get(symbol, self._execution.clock.monotonic_ms())
 
     def meaning(self, signal: Other) -> Meaning:
-        opened = None if isinstance(signal, CloseBySignal) else self._opened(signal)
-        return Meaning(self._execution.config, self.is_hedging(), opened)
-
-    def _opened(self, signal: Other) -> LegRow | None:
-        if isinstance(signal, CloseBySignal) or signal.opened_by is None:
-            return None
-        name = order_id(signal.opened_by, self._execution.config.terminal_id)
-        return self._execution.open.get(name) or self._execution.journal.get(name)
+        return self._opens.meaning(signal, hedging=self.is_hedging())
 
     def is_hedging(self) -> bool:
         """Fixed for an account, and so asked for once."""

@@ -16,7 +16,14 @@ from executors.execution import Execution, new_row
 from executors.foreign import Lost, told
 from executors.legs import LegRow, RequestRow
 from executors.messages import CancelSignal, CloseBySignal, Leg, ModifySignal, OpenSignal
-from executors.orders import OPEN_OUTCOMES, OrderState, Outcome, magic_of_comment, order_id, request_magic
+from executors.orders import (
+    MOST_REQUESTS,
+    OPEN_OUTCOMES,
+    OrderState,
+    Outcome,
+    magic_of_comment,
+    request_magic,
+)
 from executors.past import DAY_MS, HOUR_MS
 from executors.plans import is_pending, next_step, target_of
 from executors.reconcile import Found, Sweep, SweepTracker, find
@@ -25,7 +32,6 @@ from executors.terminals.base import ZERO, Deal, Order, Position, SymbolSpec
 
 logger = logging.getLogger(__name__)
 S = OrderState
-FOREIGN_REQUESTS = 50  # magics looked up for an order that a lost journal may have sent
 LATE_LOOK_MS = 60_000  # how often requests that were NOT_EXECUTED within the last day are looked for again
 PLAN_LOST = "plan_lost"  # the request of a change of which nobody knows any more what it was about
 NOT_TOLD = (
@@ -125,7 +131,7 @@ class Resolution:
     def _doubt(self, row: LegRow) -> None:
         """Whatever requests the lost journal may have made for the order are UNKNOWN."""
         lots = row.wanted_lots if isinstance(row.leg.signal, OpenSignal) else ZERO
-        asked: list[dict[str, Any]] = [{"position": 0}] * FOREIGN_REQUESTS
+        asked: list[dict[str, Any]] = [{"position": 0}] * MOST_REQUESTS
         if isinstance(row.leg.signal, (ModifySignal, CancelSignal, CloseBySignal)):
             asked = _doubtful(row)
             row.plan = {"changes": []} | row.plan
@@ -313,13 +319,7 @@ class Resolution:
     def _lost(self, row: LegRow) -> Lost:
         signal = row.leg.signal
         assert isinstance(signal, (ModifySignal, CancelSignal, CloseBySignal))
-        meaning = self.execution.preparation.meaning(signal)
-        magics: set[int] = set()
-        if not isinstance(signal, CloseBySignal) and signal.opened_by is not None and meaning.opened is None:
-            name = order_id(signal.opened_by, self.execution.config.terminal_id)
-            ids = range(1, FOREIGN_REQUESTS + 1)
-            magics = {request_magic(settings.INSTALLATION_ID, name, n) for n in ids}
-        return Lost(signal, row.leg.accepted_ms, meaning, magics)
+        return Lost(signal, row.leg.accepted_ms, self.execution.preparation.meaning(signal))
 
     def _spec(self, symbol: str) -> SymbolSpec | None:
         return self.execution.specs.get(symbol, self.execution.clock.monotonic_ms())

@@ -21,6 +21,7 @@ from executors.messages import (
     ProtectSignal,
     TerminalConfig,
 )
+from executors.orders import magic_of_comment
 from executors.sizing import Denial, plain
 from executors.symbols import to_broker
 from executors.terminals.base import ZERO, Order, Position, SymbolSpec
@@ -38,11 +39,17 @@ Selecting = ModifySignal | CloseSignal | CancelSignal | CloseBySignal | ProtectS
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a selector needs to be understood. `opened`: the open that `opened_by` names, when the journal has it."""
+    """What a selector needs to be understood. `opened`: the open that `opened_by` names, when the journal has it; else
+    `magics`: the numbers that its requests have at the broker."""
 
     config: TerminalConfig
     hedging: bool
     opened: LegRow | None = None
+    magics: frozenset[int] = frozenset()
+
+    def bears(self, item: Position | Order) -> bool:
+        """Whether it is what the open made that the journal does not know."""
+        return item.magic in self.magics or magic_of_comment(item.comment) in self.magics
 
 
 def belongs(row: LegRow, position: Position, meaning: Meaning) -> bool:
@@ -71,7 +78,9 @@ def positions_meant(
         return tuple(item for item in positions if item.ticket in wanted)
     if not isinstance(signal, CloseBySignal) and signal.opened_by is not None:
         opened = meaning.opened
-        return tuple(item for item in positions if opened is not None and belongs(opened, item, meaning))
+        if opened is None:
+            return tuple(item for item in positions if meaning.bears(item))
+        return tuple(item for item in positions if belongs(opened, item, meaning))
     name = to_broker(meaning.config, signal.symbol) if signal.symbol is not None else None
     return tuple(item for item in positions if name in (None, item.symbol))
 
@@ -87,7 +96,9 @@ def orders_meant(
     pending = [item for item in orders if item.type in PENDING_TYPES]
     if signal.opened_by is not None:
         opened = meaning.opened
-        return tuple(item for item in pending if opened is not None and placed_by(opened, item))
+        if opened is None:
+            return tuple(item for item in pending if meaning.bears(item))
+        return tuple(item for item in pending if placed_by(opened, item))
     name = to_broker(meaning.config, signal.symbol) if signal.symbol is not None else None
     return tuple(item for item in pending if name in (None, item.symbol))
 

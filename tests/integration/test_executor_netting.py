@@ -243,3 +243,21 @@ def test_a_close_that_is_tried_again_turns_nothing_over_of_which_a_hand_has_clos
     assert asked == [Decimal("0.4")]
     assert report.filled_lots == LOTS
     assert held(rig) == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_journal_that_knows_none_of_the_opens_closes_nothing_of_one(rig_of: RigOf, number: int) -> None:
+    """It was lost: whose lots are left cannot be said, and the other open's are never closed for it."""
+    rig = rig_of("net")
+    opens = [opened(rig), opened(rig, 0.3)]
+    rig.kill()
+    for part in rig.path.parent.glob(f"{rig.path.name}*"):
+        part.unlink()
+    rig.start()
+    rig.execution.queue.drop_through(rig.seq)  # as the adoption of what the store knows does
+    rig.turn()
+    report = close(rig, opens[number])
+    assert (report.state, report.code) == (S.DENIED, Code.LOTS_NOT_KNOWN)
+    assert held(rig) == [(0, Decimal("0.4"))]
+    assert rig.settle(rig.signal("close", symbol="EURUSD")).state is S.FILLED
+    assert held(rig) == []
