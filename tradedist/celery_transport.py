@@ -11,6 +11,8 @@ from kombu.transport import redis as kombu_redis
 from tradedist.nodes import Node
 from tradedist.primary import PrimaryConnection, PrimaryConnectionTLS
 
+READ_SIZE = 8_192  # of each connection, for good: redis-py's own is 64 KB, and a worker has five connections
+
 
 class Channel(kombu_redis.Channel):
     connection_class = PrimaryConnection
@@ -20,7 +22,8 @@ class Channel(kombu_redis.Channel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = cast(Any, super())._connparams(asynchronous)
-        return params | {"nodes": self.nodes or ((params["host"], params["port"]),)}
+        nodes = self.nodes or ((params["host"], params["port"]),)
+        return params | {"nodes": nodes, "socket_read_size": READ_SIZE}
 
     def close(self) -> None:
         """Without waiting for the answer to a BRPOP that may be long in coming.
