@@ -40,6 +40,7 @@ from executors.link_events import (
     SettlementsRead,
     Shown,
 )
+from executors.listener import Listener
 from executors.messages import ExecutionReport, Leg, TerminalConfig
 from executors.orders import OrderState
 from executors.outcomes import Outcomes
@@ -103,6 +104,7 @@ class Executor(threading.Thread):
         with contextlib.suppress(OSError):  # of a full disk: then accounts are read while others' orders run
             self._host = HostPage(directory.parent / host_page.NAME)
         self._inbox: Inbox[Item] = Inbox(INBOX_LIMIT)
+        self._ear: Listener | None = None
         self._frozen_limit_s: float = settings.FROZEN_LIMIT_S
         self._stopping = threading.Event()
         self._asked_to_hand_over_ms = 0.0
@@ -130,6 +132,10 @@ class Executor(threading.Thread):
             logger.error("the executor's inbox is full", extra={"order_id": leg.order_id})
             return False
         return True
+
+    def hear(self, listener: Listener) -> None:
+        """From its start on the thread listens there itself, and closes it at its end."""
+        self._ear = self._inbox.ear = listener
 
     def _heard(self, leg: Leg) -> None:
         heard(leg.trace, mono_us=round(monotonic_ms() * 1000), redis_us=now_us() + self._clock.offset_us())
@@ -179,6 +185,8 @@ class Executor(threading.Thread):
             self._stopping.set()
             self.served.set()
             self._outcomes.close()
+            if self._ear is not None:
+                self._ear.close()
 
     def _run(self) -> None:
         self._progress.begin(os.getpid(), threading.get_native_id(), START_LIMIT_S)
@@ -346,10 +354,12 @@ class Executor(threading.Thread):
     def _take_inbox(self, *, wait: bool = True) -> None:
         if wait:
             self._handle(self._next_item())
+        else:
+            self._inbox.look()
         for _ in range(INBOX_LIMIT):
             if self._inbox.empty():
                 return
-            self._handle(self._inbox.get(0))
+            self._handle(self._inbox.take())
 
     def _next_item(self) -> Item:
         """None when something is due, or may be. A thread that has no order only shows that it lives."""
@@ -361,12 +371,10 @@ class Executor(threading.Thread):
         while True:
             due = self._next_due()
             timeout_s = min((due - monotonic_ms()) / 1000, REST_S)
-            if timeout_s <= 0:
-                return None
             try:
                 return self._inbox.get(timeout_s)
             except queue.Empty:
-                if monotonic_ms() >= min(until, due):
+                if timeout_s <= 0 or monotonic_ms() >= min(until, due):
                     return None
             self._moved()
             self._upkeep.judge()

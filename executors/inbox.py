@@ -1,6 +1,6 @@
 """What other threads hand to the executor's, and the clocks that it decides by.
 
-Precedes: the executor handles one item after the other. Follows: listener, Celery tasks, link.
+Precedes: the executor handles one item after the other. Follows: the listener, Celery tasks, the link.
 """
 
 import time

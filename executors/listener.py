@@ -1,18 +1,17 @@
 """The executor's ear: authenticated datagrams and frames that bring legs ahead of their Celery tasks.
 
 Precedes: the executor's inbox. Follows: dispatch (web) and the supervisor's drain. Nothing is answered and nothing is
-parsed before a frame verifies; journal and deadline are the defence against replays. A thread of its own, so that no
-Redis or Celery outage deafens it.
+parsed before a frame verifies; journal and deadline are the defence against replays. The executor's own thread waits here,
+so that no leg is handed from one thread to another, and no Redis or Celery outage deafens it.
 """
 
+import contextlib
 import logging
 import selectors
 import socket
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-import setproctitle
 from pydantic import ValidationError
 
 from executors.crashpoints import reached
@@ -27,8 +26,9 @@ RECENT = 64  # frames whose copy by the other way is known by its bytes
 RECEIVE_BUFFER = 4 * 1024 * 1024  # a burst of legs waits here while a broker call holds the interpreter
 
 
-class Listener(threading.Thread):
-    """Listens on one port by UDP and TCP. `submit(leg, path)` is called for each authentic leg of this terminal.
+class Listener:
+    """Listens on one port by UDP and TCP. `submit(leg, path)` is called for each authentic leg of this terminal, within
+    `listen`. One thread's, but for `wake`. While that is busy, datagrams and frames wait in the sockets.
 
     `sockets`: (TCP, UDP) from `bind`, which the supervisor keeps open over restarts; else it binds its own.
     """
@@ -40,7 +40,6 @@ class Listener(threading.Thread):
         submit: Callable[[Leg, str], object],
         sockets: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
-        super().__init__(name="listener", daemon=True)
         self.terminal_id = terminal_id
         self.refused = 0  # frames that did not verify, or were not a leg of this terminal
         self._keyring = keyring
@@ -50,9 +49,11 @@ class Listener(threading.Thread):
         self._decoders: dict[socket.socket, StreamDecoder] = {}
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._proven: set[socket.socket] = set()  # connections that have brought an authentic leg
-        self._stop_reader, self._stop_writer = socket.socketpair()
-        for listening in (self._tcp, self._udp, self._stop_reader):
+        self._waiting = False
+        self._woken, self._waker = socket.socketpair()
+        for listening in (self._tcp, self._udp, self._woken, self._waker):
             listening.setblocking(False)
+        for listening in (self._tcp, self._udp, self._woken):
             self._selector.register(listening, selectors.EVENT_READ)
 
     @property
@@ -60,24 +61,38 @@ class Listener(threading.Thread):
         host, port = self._udp.getsockname()
         return f"{host}:{port}"
 
-    def run(self) -> None:
-        setproctitle.setthreadtitle(self.name)
-        while True:
-            for key, _ in self._selector.select():
-                ready = key.fileobj
-                if ready is self._stop_reader:
-                    self._close()
-                    return
-                if ready is self._udp:
-                    self._read_datagrams()
-                elif ready is self._tcp:
-                    self._accept()
-                elif isinstance(ready, socket.socket) and ready in self._decoders:
-                    self._read_stream(ready)
+    def listen(self, timeout_s: float, there_is_more: Callable[[], bool]) -> None:
+        """Takes what has come; waits for something to come, or to be woken, for so long at most.
 
-    def stop(self) -> None:
-        self._stop_writer.send(b"x")
-        self.join(1)
+        `there_is_more`: whether what others have put where they `wake` for is there already.
+        """
+        if timeout_s > 0:
+            self._waiting = True  # first: who puts something after the look below wakes
+            found = self._selector.select(0 if there_is_more() else timeout_s)
+            self._waiting = False
+        else:
+            found = self._selector.select(0)
+        for key, _ in found:
+            ready = key.fileobj
+            if ready is self._udp:
+                self._read_datagrams()
+            elif ready is self._woken:
+                self._read_wakes()
+            elif ready is self._tcp:
+                self._accept()
+            elif isinstance(ready, socket.socket) and ready in self._decoders:
+                self._read_stream(ready)
+
+    def wake(self) -> None:
+        """From any thread, after it has put something: `listen` returns if it waits."""
+        if not self._waiting:
+            return
+        with contextlib.suppress(BlockingIOError):  # full of wakes that were not read yet
+            self._waker.send(b"x")
+
+    def _read_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(RECEIVE_BYTES)
 
     def _read_datagrams(self) -> None:
         for _ in range(256):
@@ -144,8 +159,8 @@ class Listener(threading.Thread):
                 self._recent.popitem(last=False)
         return True
 
-    def _close(self) -> None:
-        for open_socket in (*self._decoders, self._tcp, self._udp, self._stop_reader, self._stop_writer):
+    def close(self) -> None:
+        for open_socket in (*self._decoders, self._tcp, self._udp, self._woken, self._waker):
             open_socket.close()
         self._selector.close()
 

@@ -1,38 +1,74 @@
 """What the executor's threads wait at: as `queue.Queue` and `threading.Event`, without a lock in Python for each wait.
 
-Precedes: the executor's inbox, the link's turns. An order passes here; in a process that has slept a Condition costs it a
-tenth of a millisecond.
+Precedes: the executor's inbox, the link's turns. In a process that has slept a Condition costs a tenth of a millisecond.
 """
 
 import contextlib
 import queue
-from typing import Generic, TypeVar
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Ear(Protocol):
+    """Sockets at which the taking thread waits; what it hears it puts into the inbox."""
+
+    def listen(self, timeout_s: float, there_is_more: Callable[[], bool]) -> None: ...
+
+    def wake(self) -> None:
+        """From any thread, after it has put something."""
 
 
 class Inbox(Generic[T]):
     def __init__(self, limit: int) -> None:
         self._items: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._limit = limit
+        self.ear: Ear | None = None  # where the taking thread waits, if not here
 
     def put(self, item: T) -> None:
         """Raises queue.Full at the limit, which several who put at once may exceed by one each."""
         if self._items.qsize() >= self._limit:
             raise queue.Full
         self._items.put(item)
+        if self.ear is not None:
+            self.ear.wake()
 
     def tell(self, item: T) -> None:
         """What is few and must not be lost, whatever the limit."""
         self._items.put(item)
+        if self.ear is not None:
+            self.ear.wake()
+
+    # --- the one thread that takes ---
 
     def empty(self) -> bool:
-        """For the one thread that takes: raising and catching queue.Empty costs an order more."""
+        """Raising and catching queue.Empty costs an order more."""
         return self._items.empty()
 
+    def take(self) -> T:
+        """What is there. Raises queue.Empty."""
+        return self._items.get_nowait()
+
     def get(self, timeout_s: float) -> T:
-        """Raises queue.Empty."""
-        return self._items.get(timeout=timeout_s) if timeout_s > 0 else self._items.get_nowait()
+        """Raises queue.Empty. What is heard meanwhile, and puts nothing here, ends no wait."""
+        if self.ear is None:
+            return self._items.get(timeout=timeout_s) if timeout_s > 0 else self.take()
+        until = time.monotonic() + timeout_s
+        while True:
+            self.ear.listen(timeout_s, self._is_there)
+            if timeout_s <= 0 or self._is_there():
+                return self.take()
+            timeout_s = until - time.monotonic()
+
+    def look(self) -> None:
+        """What has come by the ear is put here, without waiting."""
+        if self.ear is not None:
+            self.ear.listen(0.0, self._is_there)
+
+    def _is_there(self) -> bool:
+        return not self._items.empty()
 
 
 class Wake:

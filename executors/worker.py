@@ -71,10 +71,10 @@ def main(
     executor = Executor(config, directory, terminal, progress, prove_disk=prove_disk, store_lost=bell.lost)
     listener = Listener(terminal_id, Keyring({0: settings.WIRE_KEY}), executor.submit, sockets)
     executor.announce(pid=str(os.getpid()), address=listener.address)
+    executor.hear(listener)
     runtime.set_current(executor)
     _end_orderly()
     executor.start()
-    listener.start()
     executor.served.wait(
         FIRST_S
     )  # orders first: Celery is their second wake-up, and takes the processor for a while
@@ -88,7 +88,6 @@ def main(
             executor.hand_over()
             executor.join(STOP_S)
     finally:
-        listener.stop()
         executor.stop(STOP_S)
     if isinstance(executor.failed, JournalUnwritable):
         return EXIT_JOURNAL

@@ -1,6 +1,7 @@
 """The executor's ear over real sockets: authentic legs by datagram and frame, nothing else, and no answer."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -19,7 +20,21 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
         self.listener = Listener("sim-1", KEYS, lambda leg, path: self.heard.append((leg.order_id, path)))
-        self.listener.start()
+        self._thread = threading.Thread(target=self._listen)
+        self._ended = threading.Event()
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            self.listener.listen(60, self._ended.is_set)
+        self.listener.close()
+
+    def close(self) -> None:
+        """Only the wake ends it in time."""
+        self._ended.set()
+        self.listener.wake()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -37,8 +52,7 @@ class Ear:
 def ear() -> Iterator[Ear]:
     made = Ear()
     yield made
-    made.listener.stop()
-    assert not made.listener.is_alive()
+    made.close()
 
 
 def sealed(leg: Leg, *, keyring: Keyring = KEYS, kind: Kind = Kind.LEG, sender: str = "sim-1") -> bytes:
@@ -149,7 +163,7 @@ def test_two_listeners_never_share_a_port() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief, pytest.raises(OSError, match="in use"):
         thief.bind(first.address)
     for ear in (first, second):
-        ear.listener.stop()
+        ear.close()
 
 
 def test_the_copy_of_a_leg_that_was_taken_is_left_unread() -> None:
@@ -174,5 +188,15 @@ def test_the_copy_of_a_leg_that_was_taken_is_left_unread() -> None:
     for number in range(3, 3 + RECENT):
         listener._take(sealed(make_leg(make_open(number), number)), "udp")
     assert len(listener._recent) == RECENT
-    listener.start()
-    listener.stop()
+    listener.close()
+
+
+def test_what_was_put_before_is_not_waited_for_and_a_wake_without_a_wait_leaves_nothing_behind() -> None:
+    listener = Listener("sim-1", KEYS, lambda leg, path: True)
+    listener.wake()
+    began = time.monotonic()
+    listener.listen(60, lambda: True)
+    assert time.monotonic() - began < 30
+    listener.listen(0.01, lambda: False)
+    assert time.monotonic() - began >= 0.01, "the wake before it was for nobody"
+    listener.close()
