@@ -156,7 +156,7 @@ class Execution:
                 row.state is S.INTENT
                 and row.leg.deadline_ms <= now
                 and not unanswered(row)
-                and not self.preparation.waits(row)
+                and not self.preparation.waiting.waits(row)
             ):
                 self.conclude(row, self._trace(row.leg, "restart"), late(row.leg, now), code=Code.EXPIRED)
 
@@ -196,7 +196,7 @@ class Execution:
     def resume(self) -> None:
         """Go on with orders that a restart or an unknown outcome interrupted between two requests."""
         for row in list(self.open.values()):
-            if row.state is S.INTENT and not unanswered(row) and not self.preparation.waits(row):
+            if row.state is S.INTENT and not unanswered(row) and not self.preparation.waiting.waits(row):
                 self.pursue(row, self._trace(row.leg, "restart"))
 
     def pursue(self, row: LegRow, trace: Trace) -> None:
@@ -204,13 +204,13 @@ class Execution:
         while True:
             step = next_step(row, self.config)
             if step is None:
-                if self.preparation.waits(row):
+                if self.preparation.waiting.waits(row):
                     self._wait(row, trace)
                     return
                 if not row.plan.get("waiting"):
                     self.conclude(row, trace, "" if row.requests else row.plan.get("nothing", ""))
                     return
-                self.preparation.plan_after_waiting(row)  # may raise: nothing is changed until then
+                self.preparation.waiting.plan_anew(row)  # may raise: nothing is changed until then
                 continue
             if step.attempt > 1:
                 self.clock.sleep(RETRY_BACKOFF_S * 2 ** (step.attempt - 2))

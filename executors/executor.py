@@ -412,7 +412,7 @@ class Executor(threading.Thread):
             case EpochPassed():
                 raise item
             case Foreign(legs, last_seq):
-                self._resolution.adopt_foreign(legs, last_seq)
+                self._resolution.lost_journal.adopt(legs, last_seq)
                 self._link.adopted()
             case Compared():
                 self._compared = True

@@ -12,7 +12,7 @@ from executors.admission import admit_open
 from executors.completion import REDUCING_ONLY, Completion
 from executors.errors import Code
 from executors.holdings import MARGIN_MODE_HEDGING
-from executors.legs import ZERO, LegRow, made_by, order_tickets, position_tickets
+from executors.legs import ZERO, LegRow, made_by
 from executors.levels import freeze_modify, raises_risk
 from executors.messages import (
     AnySignal,
@@ -23,15 +23,15 @@ from executors.messages import (
     OpenSignal,
     ProtectSignal,
 )
-from executors.netting import UNDECIDED, Left
 from executors.opened import Opened
-from executors.orders import OrderState, order_id
+from executors.orders import order_id
 from executors.plans import Step
-from executors.queueing import Other, means
+from executors.queueing import Other
 from executors.remainders import Remainders
 from executors.sizing import Denial, RateBucket, check_mode
 from executors.symbols import to_broker, to_canonical
 from executors.terminals.base import Order, Position, SymbolSpec
+from executors.waiting import Waiting
 from executors.wishes import (
     Change,
     Meaning,
@@ -41,9 +41,7 @@ from executors.wishes import (
     freeze_cancel,
     freeze_close,
     freeze_close_by,
-    names_entry,
     orders_meant,
-    placed_by,
     positions_meant,
 )
 
@@ -62,8 +60,9 @@ class Preparation:
         self._bucket = RateBucket()
         self.completion = Completion(execution, hedging=self.is_hedging, reducing=lambda: self._reducing)
         self._hedging: bool | None = None
-        self._remainders = Remainders(execution)
+        self.remainders = Remainders(execution)
         self._opens = Opened(execution)
+        self.waiting = Waiting(execution, self)
         self._symbols: dict[int, str] = {}  # ticket of a position or pending order → canonical symbol
 
     # --- for the queue ---
@@ -99,8 +98,8 @@ class Preparation:
         # orders before positions: what is filled in between is seen as a position, and what is still seen as an order is
         # passed on when its turn comes
         orders = self._orders(signal)
-        plan: dict[str, Any] = {"waiting": self._unread(signal)}
-        denial = self._freeze(signal, plan, orders)
+        plan: dict[str, Any] = {"waiting": self.waiting.unread(signal)}
+        denial = self.freeze(signal, plan, orders)
         if denial is not None:
             return denial
         row.plan = plan
@@ -136,7 +135,7 @@ class Preparation:
         )
         if isinstance(lots, Denial):
             return lots
-        spec = self._spec(to_broker(execution.config, signal.symbol)) if signal.pending else None
+        spec = self.spec(to_broker(execution.config, signal.symbol)) if signal.pending else None
         if spec is not None:
             kept = expiration(signal.expires_ms, spec, utc)
             if isinstance(kept, Denial):
@@ -167,7 +166,7 @@ class Preparation:
         self._execution.watch(orders)
         return orders
 
-    def _freeze(self, signal: Other, plan: dict[str, Any], orders: tuple[Order, ...] = ()) -> Denial | None:
+    def freeze(self, signal: Other, plan: dict[str, Any], orders: tuple[Order, ...] = ()) -> Denial | None:
         """What the signal means of what is there now. With opens to wait for, nothing may be found yet."""
         execution, meaning = self._execution, self.meaning(signal)
         held = execution.holdings.read(execution.holdings.meant_by(signal))
@@ -186,11 +185,11 @@ class Preparation:
             execution.guard.see(held)
             found = self._protect(signal, positions, plan, orders)
         elif isinstance(signal, CloseBySignal):
-            found = freeze_close_by(signal, positions, self._spec, hedging=meaning.hedging)
+            found = freeze_close_by(signal, positions, self.spec, hedging=meaning.hedging)
             if plan["waiting"] and not isinstance(found, Denial):
                 return None  # opposite positions are matched once all are known
         else:
-            found = self._changes(signal, positions, orders_meant(signal, orders, meaning))
+            found = self.changes(signal, positions, orders_meant(signal, orders, meaning))
         if isinstance(found, Denial):
             later = isinstance(signal, CloseSignal) or found.code is Code.NO_TARGET
             return None if plan["waiting"] and later else found
@@ -200,7 +199,7 @@ class Preparation:
             return Denial(Code.NO_TARGET, NOTHING_MEANT)
         return None
 
-    def _changes(
+    def changes(
         self,
         signal: ModifySignal | CancelSignal,
         positions: tuple[Position, ...],
@@ -209,7 +208,7 @@ class Preparation:
         if isinstance(signal, CancelSignal):
             return freeze_cancel(orders)
         now = self._execution.clock.redis_ms()
-        changes = freeze_modify(signal, positions, orders, self._spec, now)
+        changes = freeze_modify(signal, positions, orders, self.spec, now)
         if not isinstance(changes, Denial) and self._reducing and raises_risk(changes, positions, orders):
             return Denial(Code.RAISES_RISK, REDUCING_ONLY)
         return changes
@@ -220,19 +219,19 @@ class Preparation:
         most: dict[int, Decimal] = {item.ticket: item.volume for item in positions}
         if meaning.opened is not None and not meaning.hedging:
             for item in positions:
-                left = self._remainders.of(meaning.opened, item)
+                left = self.remainders.of(meaning.opened, item)
                 if isinstance(left, Denial):
                     plan["tickets"] = []
                     return left
                 if not left.lots:
                     plan["nothing"] = NOTHING_LEFT
                 most[item.ticket] = left.lots
-                plan["waiting"] += self._unsure(left, signal, plan["waiting"])
+                plan["waiting"] += self.waiting.unsure(left, signal, plan["waiting"])
         if signal.fraction is not None:  # of what an open makes: once that is known
-            opens = self._rows(plan["waiting"])
+            opens = self.rows(plan["waiting"])
             positions = tuple(item for item in positions if not self._undecided(item, opens, meaning))
         known = [item for item in positions if most[item.ticket] > ZERO]
-        frozen = freeze_close(signal, known, self._spec, lambda item: most[item.ticket])
+        frozen = freeze_close(signal, known, self.spec, lambda item: most[item.ticket])
         if isinstance(frozen, Denial):
             plan["tickets"], plan["notes"] = [], [frozen.message]
             return frozen
@@ -258,7 +257,7 @@ class Preparation:
             return positions
         kept = []
         for item in positions:
-            left = self._remainders.of(meaning.opened, item)
+            left = self.remainders.of(meaning.opened, item)
             if isinstance(left, Denial):
                 return left
             if left.lots or left.waits_for:
@@ -281,7 +280,7 @@ class Preparation:
         most, opened = min(step.lots, held.volume), self._opens.row(signal)
         if opened is None:
             return most
-        left = self._remainders.of(opened, held)
+        left = self.remainders.of(opened, held)
         if isinstance(left, Denial):
             return left
         return min(most, left.lots) or Denial(Code.NO_TARGET, NOTHING_LEFT)
@@ -295,7 +294,7 @@ class Preparation:
     ) -> bool:
         """Positions, and the open whose pending order still works: what it makes is armed when it exists."""
         journal = self._execution.journal
-        origin = {item.ticket: self._origin(item) for item in positions}
+        origin = {item.ticket: self.origin(item) for item in positions}
         name: str | None = None
         if signal.opened_by is not None:
             name = order_id(signal.opened_by, self._execution.config.terminal_id)
@@ -308,156 +307,13 @@ class Preparation:
         plan["protect"] = {"positions": [[*item] for item in origin.items()], "opens": opens}
         return bool(origin or opens)
 
-    # --- opens whose outcome is not known yet ---
-
-    def _unread(self, signal: Other) -> list[str]:
-        return [
-            other.order_id
-            for other in self._execution.open.values()
-            if _is_about(signal, other) and self._is_unread(other, signal)
-        ]
-
-    def _is_unread(self, row: LegRow, signal: Other) -> bool:
-        """Whether the open may have a position nobody has seen, or for a cancel a pending order; or, when the signal does
-        not mean it, whether it may have taken lots of the open that is meant."""
-        if not _is_about(signal, row):
-            return any(item.outcome in UNDECIDED for item in row.requests)
-        if row.state is OrderState.PLACED and not isinstance(signal, CancelSignal):
-            return row.order_id not in self._execution.resting
-        return row.state is OrderState.UNKNOWN
-
-    def waits(self, row: LegRow) -> bool:
-        """Whether an open that the order means still has an unknown outcome, or a fill that was not read yet."""
-        signal = row.leg.signal
-        if isinstance(signal, OpenSignal):
-            return False
-        known = self._execution.open
-        return any(
-            name in known and self._is_unread(known[name], signal) for name in row.plan.get("waiting", [])
-        )
-
-    def plan_after_waiting(self, row: LegRow) -> None:
-        """What the opens left that were waited for. Only theirs: what was opened by later signals is not meant.
-
-        Raises TerminalError: nothing is changed until all is read.
-        """
-        execution, signal = self._execution, row.leg.signal
-        if isinstance(signal, OpenSignal) or not row.plan.get("waiting"):
-            return
-        meaning = self.meaning(signal)
-        opens = [item for item in self._rows(row.plan["waiting"]) if isinstance(item.leg.signal, OpenSignal)]
-        if not meaning.hedging and not isinstance(signal, CloseBySignal) and meaning.opened is not None:
-            opens = [meaning.opened]  # also where only closes of it were waited for
-        seen = {item[0] for item in row.plan.get("tickets", [])}
-        missing = [item for item in opens if item.filled_lots and not position_tickets(item) & seen]
-        held = execution.holdings.read(execution.holdings.soon(missing))
-        made = tuple(item for item in held if any(belongs(opened, item, meaning) for opened in opens))
-        plan: dict[str, Any] = dict(row.plan) | {"waiting": []}
-        fresh: list[list[object]] = []
-        if isinstance(signal, CloseSignal):
-            fresh = self._fresh_tickets(row, signal, made, opens, plan, meaning)
-            plan["tickets"] = [*plan.get("tickets", []), *fresh]
-        elif isinstance(signal, CloseBySignal):
-            if (denial := self._freeze(signal, plan)) is not None:
-                _deny(plan, denial)
-        elif isinstance(signal, ProtectSignal):
-            wish = plan.setdefault("protect", {"positions": [], "opens": []})
-            wish["positions"] = wish["positions"] + [
-                [item.ticket, self._origin(item)]
-                for item in made
-                if item.ticket not in {ticket for ticket, _ in wish["positions"]}
-            ]
-            alive = {*wish["opens"], *(item.order_id for item in opens)} & execution.open.keys()
-            wish["opens"] = sorted(alive)
-        else:
-            self._fresh_changes(signal, made, opens, plan)
-        row.plan, row.plan_kept = plan, False
-        row.wanted_lots += sum((Decimal(str(item[3])) for item in fresh), ZERO)
-
-    def _fresh_tickets(
-        self,
-        row: LegRow,
-        signal: CloseSignal,
-        made: tuple[Position, ...],
-        opens: list[LegRow],
-        plan: dict[str, Any],
-        meaning: Meaning,
-    ) -> list[list[object]]:
-        """Of what the opens made, what is not planned yet; a ticket that is planned already may have got more since."""
-        planned: dict[int, Decimal] = {}
-        for ticket, _, _, lots, *_ in plan.get("tickets", []):
-            planned[ticket] = planned.get(ticket, ZERO) + Decimal(lots)
-        most: dict[int, Decimal] = {}
-        notes: list[str] = []
-        for item in made:
-            mine = [opened for opened in opens if belongs(opened, item, meaning)]
-            if signal.fraction is not None and item.ticket in planned:
-                continue
-            if meaning.hedging:
-                filled = sum((opened.filled_lots for opened in mine), ZERO)
-                known = planned.get(item.ticket)
-                most[item.ticket] = (filled or item.volume) if known is None else filled - known
-                continue
-            for opened in mine:
-                left = self._remainders.of(opened, item)
-                if isinstance(left, Denial):
-                    notes.append(left.message)
-                    continue
-                most[item.ticket] = most.get(item.ticket, ZERO) + left.lots
-                if signal.opened_by is not None:
-                    plan["waiting"] += self._unsure(left, signal, plan["waiting"])
-        if signal.fraction is not None and plan["waiting"]:
-            return []
-        new = [item for item in made if most.get(item.ticket, ZERO) > ZERO]
-        frozen = freeze_close(signal, new, self._spec, lambda item: most[item.ticket])
-        tickets: list[list[object]] = []
-        if isinstance(frozen, Denial):
-            notes.append(frozen.message)
-            plan["denied"] = frozen.code.value
-        else:
-            tickets, more = frozen
-            notes += more
-        if notes:
-            plan["notes"] = [*plan.get("notes", []), *notes]
-        return [[*item, len(row.requests)] if item[0] in planned else item for item in tickets]
-
-    def _fresh_changes(
-        self,
-        signal: ModifySignal | CancelSignal,
-        made: tuple[Position, ...],
-        opens: list[LegRow],
-        plan: dict[str, Any],
-    ) -> None:
-        active = self._execution.holdings.orders(signal)
-        orders = tuple(item for item in active if any(placed_by(opened, item) for opened in opens))
-        planned = {(item.get("position", 0), item.get("order", 0)) for item in plan.get("changes", [])}
-        wants_positions = isinstance(signal, ModifySignal) and not names_entry(signal)
-        found = self._changes(
-            signal,
-            tuple(item for item in made if wants_positions and (item.ticket, 0) not in planned),
-            tuple(item for item in orders if (0, item.ticket) not in planned),
-        )
-        if isinstance(found, Denial):
-            _deny(plan, found)
-        else:
-            plan["changes"] = [*plan.get("changes", []), *found]
-
     # --- small parts ---
 
-    def _unsure(self, left: Left, signal: Other, already: list[str]) -> list[str]:
-        """The orders that are to be waited for."""
-        known = self._execution.open
-        return [
-            name
-            for name in left.waits_for
-            if name not in already and name in known and self._is_unread(known[name], signal)
-        ]
-
-    def _rows(self, names: Iterable[str]) -> list[LegRow]:
+    def rows(self, names: Iterable[str]) -> list[LegRow]:
         known, journal = self._execution.open, self._execution.journal
         return [row for name in names if (row := known.get(name) or journal.get(name)) is not None]
 
-    def _spec(self, symbol: str) -> SymbolSpec | None:
+    def spec(self, symbol: str) -> SymbolSpec | None:
         return self._execution.specs.get(symbol, self._execution.clock.monotonic_ms())
 
     def meaning(self, signal: Other) -> Meaning:
@@ -469,25 +325,12 @@ class Preparation:
             self._hedging = self._execution.terminal.account().margin_mode == MARGIN_MODE_HEDGING
         return self._hedging
 
-    def _origin(self, position: Position) -> str:
+    def origin(self, position: Position) -> str:
         """The open that made the position; empty when none of ours did, or it was turned over since."""
         name = self._execution.journal.order_of_magic(position.magic)
-        found = self._rows([name] if name else [])
+        found = self.rows([name] if name else [])
         return found[0].order_id if found and self.belongs(found[0], position) else ""
 
     def belongs(self, row: LegRow, position: Position) -> bool:
         """For the guard: whether a position is what an open made."""
         return belongs(row, position, Meaning(self._execution.config, self.is_hedging()))
-
-
-def _is_about(signal: Other, row: LegRow) -> bool:
-    """Whether it means an open, also by the ticket of the pending order that this has placed."""
-    opened = row.leg.signal
-    by_ticket = getattr(signal, "order_ticket", None) in order_tickets(row)
-    return isinstance(opened, OpenSignal) and (means(signal, opened) or by_ticket)
-
-
-def _deny(plan: dict[str, Any], denial: Denial) -> None:
-    """What was waited for cannot be done: the order ends with that, unless other parts of it came about."""
-    plan["notes"] = [*plan.get("notes", []), denial.message]
-    plan["denied"] = denial.code.value

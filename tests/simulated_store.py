@@ -268,7 +268,7 @@ class Machine:
         )
         if foreign and not self.compared:
             last = self.store.last_leg_seq(name)
-            self.resolution.adopt_foreign(self.store.unsettled_legs(name), last)
+            self.resolution.lost_journal.adopt(self.store.unsettled_legs(name), last)
             self.store.publish(name, self.journal.journal_id, [])
         elif not journal_id:
             self.store.publish(name, self.journal.journal_id, [], 0)

@@ -142,7 +142,7 @@ class NettingAccount(OrderProtocol):
             machine.running
             and machine.venue.up
             and not machine.venue.pending()
-            and not machine.resolution._missing
+            and not machine.resolution._late._missing
         )
         machine.clock.advance(days * 86_400_000 if quiet else 0)
         self.venue.trigger(data.draw(st.sampled_from(working(self.venue))).ticket)

@@ -181,7 +181,7 @@ class Protocol:
             yield self.publish(world)
 
     def compare(self, world: World) -> World:
-        """Link._compare_first and Resolution.adopt_foreign: one commit."""
+        """Link._compare_first and LostJournal.adopt: one commit."""
         journal_id, position = world.held
         if journal_id not in (0, world.journal_id):
             world = replace(world, floor=world.counter, held=(world.journal_id, 0))

@@ -138,7 +138,7 @@ def test_what_was_adopted_is_still_adopted_after_a_restart(machine: Machine) -> 
     machine.venue.script.append(Fault(ZERO, working=True, reply=10008))
     name = machine.send(make_open(1))
     row = machine.execution.open[name]
-    machine.resolution.adopt_foreign([], last_seq=1)
+    machine.resolution.lost_journal.adopt([], last_seq=1)
     assert row.plan["foreign"]
     machine.crash()
     machine.start()
