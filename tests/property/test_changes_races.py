@@ -1,6 +1,7 @@
 """A pending order is filled at any moment of a modify or protect of it: what is wished reaches the position, whichever call to
-the terminal the fill comes before, however its lists lag. And levels that traders and trailing stops change at once, with
-answers lost: what a change does not name stays. `ORDER_MODEL_EXAMPLES` sets how many of each are tried."""
+the terminal the fill comes before, however its lists lag, and though its answer is lost. And levels that traders and trailing
+stops change at once, with answers lost: what a change does not name stays. `ORDER_MODEL_EXAMPLES` sets how many of each are
+tried."""
 
 import os
 from decimal import Decimal
@@ -44,9 +45,17 @@ def _quiet(settings: Any) -> None:
     netting=st.booleans(),
     older=st.booleans(),
     level_lag_ms=st.sampled_from([0, 300]),
+    lost=st.booleans(),
 )
 def test_it_reaches_the_position(
-    wish: tuple[str, dict[str, Any]], by: str, number: int, *, netting: bool, older: bool, level_lag_ms: int
+    wish: tuple[str, dict[str, Any]],
+    by: str,
+    number: int,
+    *,
+    netting: bool,
+    older: bool,
+    level_lag_ms: int,
+    lost: bool,
 ) -> None:
     action, fields = wish
     if action == "protect" and by == "symbol":
@@ -62,6 +71,8 @@ def test_it_reaches_the_position(
         ticket = machine.execution.resting[opened][0]
         if older and not netting:
             machine.send(make_open(2, stop_loss="1.02"))
+        if lost and action == "modify":
+            machine.venue.script.append(LOST_AFTER)
         calls = [0]
 
         def count(_: Any) -> None:
