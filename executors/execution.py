@@ -13,7 +13,8 @@ from typing import Protocol
 
 from django.conf import settings
 
-from executors import retcodes, sending
+from executors import sending
+from executors.answers import put_answer
 from executors.breaker import Breaker
 from executors.crashpoints import reached
 from executors.endings import ending, levels_not_set
@@ -27,7 +28,6 @@ from executors.orders import OPEN_OUTCOMES, SETTLED, OrderState, Outcome, advanc
 from executors.plans import (
     EXEMODE_MARKET,
     Step,
-    already_closed,
     build_request,
     jsonable,
     late,
@@ -327,36 +327,9 @@ class Execution:
         self, row: LegRow, made: RequestRow, step: Step, request: TradeRequest, reply: SendReply
     ) -> None:
         """Put what the reply says into the request and the order."""
-        verdict = retcodes.judge(request, reply)
-        made.outcome = verdict.outcome
-        made.filled_lots = retcodes.filled_lots(verdict, request, reply)
-        made.result = {"message": verdict.message, "retriable": verdict.retriable}
-        if reply.result is not None:
-            result = reply.result
-            made.retcode = result.retcode
-            made.price = result.price
-            made.result["comment"] = result.comment
-            made.result["orders"] = [result.order] if result.order else []
-            if made.filled_lots and result.order > self.newest_ticket[0]:
-                self.newest_ticket = (result.order, self.clock.now_ms())
-            made.result["deals"] = [result.deal] if result.deal else []
-            if step.change is not None:
-                named = (step.change.get(name) for name in ("position", "position_by"))
-                made.result["positions"] = [ticket for ticket in named if ticket]
-                if "order" in step.change:
-                    made.result["orders"] = [step.change["order"]]
-            elif step.position:
-                made.result["positions"] = [step.position]
-            elif result.order and made.filled_lots:
-                made.result["positions"] = [
-                    result.order
-                ]  # a hedging account's position has its order's ticket
-            if already_closed(step, result.retcode):
-                made.outcome = Outcome.DONE
-                made.result["message"] = "The position was closed already."
-                row.wanted_lots -= step.lots
-        else:
-            made.result["error"] = list(reply.error)
+        put_answer(made, row, step, request, reply)
+        if reply.result is not None and made.filled_lots and reply.result.order > self.newest_ticket[0]:
+            self.newest_ticket = (reply.result.order, self.clock.now_ms())
         earlier = row.requests[:-1]
         row.filled_lots = (
             sum((item.filled_lots for item in earlier), made.filled_lots) if earlier else made.filled_lots

@@ -20,6 +20,7 @@ PURE = {
     "charts.messages",
     "charts.pipeline",
     "charts.resample",
+    "executors.answers",
     "executors.breaker",
     "executors.drift",
     "executors.errors",
