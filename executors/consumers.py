@@ -14,7 +14,7 @@ import redis
 from pydantic_core import to_json
 
 from executors import grants, readmodel, snapshots
-from executors.dispatch import accept
+from executors.dispatch import accept, heard
 from executors.errors import AcceptUnknown, Code, Refused
 from executors.live import (
     Cursor,
@@ -158,7 +158,8 @@ class OrderSocket(LiveSocket):
     async def _accept(self, message: SendSignal, asked: Asked) -> None:
         task = asyncio.ensure_future(accept(message.signal, self.user, source="socket", shielded=True))
         _accepting.add(task)
-        task.add_done_callback(_accepted)
+        task.add_done_callback(_accepting.discard)
+        task.add_done_callback(heard)
         signal_id = str(message.signal.get("signal_id", ""))[:64]
         try:
             accepted = await asyncio.shield(task)
@@ -167,7 +168,7 @@ class OrderSocket(LiveSocket):
             self._refuse(asked, signal_id, refused.code, refused.message)
         except AcceptUnknown as unknown:
             self._refuse(asked, signal_id, unknown.code, unknown.message)
-        except Exception:  # noqa: BLE001 (`_accepted` has logged it)
+        except Exception:  # noqa: BLE001 (`heard` has logged it)
             text = "It is not known whether the signal was recorded. Send it again with the same signal_id."
             self._refuse(asked, signal_id, Code.ACCEPT_UNKNOWN, text)
         else:
@@ -322,14 +323,6 @@ class OrderSocket(LiveSocket):
             self.post_latest(update.terminal_id, LiveTerminal(update))
         self.release()
         return True
-
-
-def _accepted(task: "asyncio.Task[Any]") -> None:
-    """Its answer is nobody's to hear when the socket went away meanwhile: a refusal is no fault then."""
-    _accepting.discard(task)
-    fault = None if task.cancelled() else task.exception()
-    if isinstance(fault, Exception) and not isinstance(fault, (Refused, AcceptUnknown)):
-        logger.error("accept failed", exc_info=fault)
 
 
 async def finish_accepting() -> None:

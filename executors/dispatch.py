@@ -85,7 +85,16 @@ async def accept(body: Any, user: Any, *, source: str, shielded: bool = False) -
 
     if shielded:
         return await record()
-    return await asyncio.shield(asyncio.ensure_future(record()))
+    recording = asyncio.ensure_future(record())
+    recording.add_done_callback(heard)
+    return await asyncio.shield(recording)
+
+
+def heard(accepting: "asyncio.Future[Accepted]") -> None:
+    """Of an accept that outlives who asked for it: its answer may be nobody's to hear, and a refusal is no fault then."""
+    fault = None if accepting.cancelled() else accepting.exception()
+    if isinstance(fault, Exception) and not isinstance(fault, (Refused, AcceptUnknown)):
+        logger.error("accept failed", exc_info=fault)
 
 
 async def _unless_recorded(refused: Refused, body: Any, user: Any) -> Accepted:

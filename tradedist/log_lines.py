@@ -19,16 +19,18 @@ FOREIGN = (
     BadRequest,
 )
 
+SCHEDULING = "SchedulingError"  # of celery.beat, which no other process needs to load
+
 
 class ForeignFaults(logging.Filter):
     """Says in words what a traceback through libraries would say. Lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         fault = record.exc_info[1] if record.exc_info else None
-        if isinstance(fault, KombuError):
-            fault = fault.__cause__
+        while isinstance(fault, KombuError) or type(fault).__name__ == SCHEDULING:
+            fault = fault.__cause__ or fault.__context__ if fault is not None else None
         if isinstance(fault, FOREIGN):
-            said = record.getMessage()
+            said = record.getMessage().partition("\n")[0]  # the beat adds the stack
             if str(fault) not in said:
                 said = f"{said}: {type(fault).__name__}: {fault}"
             record.msg, record.args = said, ()

@@ -256,7 +256,7 @@ async def test_a_signal_outlives_its_socket(cookie: str, state_redis: Any) -> No
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [(lambda: Refused(Code.INVALID, "no"), []), (lambda: RuntimeError("ours"), ["executors.consumers"])],
+    [(lambda: Refused(Code.INVALID, "no"), []), (lambda: RuntimeError("ours"), ["executors.dispatch"])],
 )
 async def test_a_refusal_that_nobody_waits_for_is_no_fault(
     cookie: str, monkeypatch: Any, caplog: Any, fault: Callable[[], Exception], said: list[str]

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import pytest
 import redis
+from celery.beat import SchedulingError
 from django.conf import settings
 from django.core.exceptions import DisallowedHost, PermissionDenied
 from kombu.exceptions import EncodeError, OperationalError
@@ -36,6 +37,17 @@ def raised(fault: BaseException, cause: BaseException | None = None) -> BaseExce
         caught = sys.exc_info()[1]
         assert caught is not None
         return caught
+
+
+def test_the_beat_says_it_without_its_stack() -> None:
+    lost = raised(
+        SchedulingError("Couldn't apply"), raised(OperationalError("x"), redis.TimeoutError("slow"))
+    )
+    assert (
+        written(lost, "Message Error: %s\n%s", lost, ["a frame"])
+        == "Message Error: Couldn't apply: TimeoutError: slow"
+    )
+    assert "Traceback" in written(raised(SchedulingError("ours"), ValueError("ours")))
 
 
 @pytest.mark.parametrize(
