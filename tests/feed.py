@@ -13,6 +13,7 @@ from typing import Any
 
 from executors.messages import TerminalConfig
 from executors.ticker import Ticker
+from tests.waiting import Watched
 from tradedist import keys
 from tradedist.ports import free_block
 
@@ -96,37 +97,33 @@ class FeedProcess:
         return code
 
 
-class Polling:
+class Polling(Watched):
     """Polls tickers in a thread, as an executor does between orders."""
 
     def __init__(self, *tickers: Ticker) -> None:
+        super().__init__()
         self._tickers = tickers
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.slowest_ms = 0.0
-        self.failure: BaseException | None = None
 
     def __enter__(self) -> "Polling":
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(30)
-        for ticker in self._tickers:
-            ticker.close()
-        if self.failure is not None:
-            raise self.failure
-
-    def _run(self) -> None:
         try:
-            while not self._ended.wait(0.005):
-                for ticker in self._tickers:
-                    started = time.monotonic()
-                    ticker.poll()
-                    self.slowest_ms = max(self.slowest_ms, (time.monotonic() - started) * 1000)
-        except BaseException as error:  # noqa: BLE001 - raised again where the test sees it
-            self.failure = error
+            self.join()
+        finally:
+            for ticker in self._tickers:
+                ticker.close()
+
+    def work(self) -> None:
+        while not self._ended.wait(0.005):
+            for ticker in self._tickers:
+                started = time.monotonic()
+                ticker.poll()
+                self.slowest_ms = max(self.slowest_ms, (time.monotonic() - started) * 1000)
 
 
 class TcpRelay:

@@ -39,7 +39,9 @@ def unanswered(rig: Rig, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lab", "net"])
-def test_a_take_profit_leaves_a_stop_loss_that_has_followed_the_price(rig_of: RigOf, kind: str) -> None:
+def test_a_take_profit_leaves_a_stop_loss_that_has_followed_the_price(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """It was planned when the stop loss was lower."""
     rig = rig_of(kind)
     ticket = trailing(rig)
@@ -52,7 +54,7 @@ def test_a_take_profit_leaves_a_stop_loss_that_has_followed_the_price(rig_of: Ri
         )  # as the guard, or a hand, may
         return denial
 
-    rig.execution.preparation.prepare = planned  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.execution.preparation, "prepare", planned)
     name = rig.signal("modify", symbol="EURUSD", take_profit=1.2)
     assert rig.settle(name).state is S.DONE
     assert levels(rig) == {ticket: (Decimal("1.0985"), Decimal("1.2"))}
@@ -105,7 +107,12 @@ def test_a_take_profit_that_is_set_is_told_so_though_the_stop_loss_has_moved(rig
 )
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_pending_order_keeps_what_a_modify_does_not_name(
-    rig_of: RigOf, named: dict[str, Any], then: tuple[Any, ...], *, lost: bool
+    rig_of: RigOf,
+    monkeypatch: pytest.MonkeyPatch,
+    named: dict[str, Any],
+    then: tuple[Any, ...],
+    *,
+    lost: bool,
 ) -> None:
     """Somebody changes the rest of it between plan and request, or between a lost answer and the look."""
     rig = rig_of("lab")
@@ -135,7 +142,7 @@ def test_a_pending_order_keeps_what_a_modify_does_not_name(
             by_hand()
             return denial
 
-        rig.execution.preparation.prepare = planned  # type: ignore[method-assign]
+        monkeypatch.setattr(rig.execution.preparation, "prepare", planned)
         modify = rig.signal("modify", opened_by=signal_of(name), **named)
     assert rig.settle(modify).state is S.DONE
     (order,) = rig.orders()

@@ -190,17 +190,19 @@ def test_a_close_that_waited_takes_what_a_late_fill_added_to_its_ticket(rig_of: 
     assert close(rig, first).filled_lots == (0 if by == "symbol" else LOTS)
 
 
-def test_a_history_that_cannot_be_read_denies_and_holds_nothing_up(rig_of: RigOf) -> None:
+def test_a_history_that_cannot_be_read_denies_and_holds_nothing_up(
+    rig_of: RigOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig = rig_of("net")
     first = opened(rig)
 
     def fails(from_ms: int, to_ms: int) -> Any:
         raise TerminalError("history_deals_get", (-1, "Terminal: Call failed"))
 
-    history, rig.terminal.history_deals = rig.terminal.history_deals, fails  # type: ignore[method-assign]
-    report = close(rig, first)
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.terminal, "history_deals", fails)
+        report = close(rig, first)
     assert (report.state, report.code) == (S.DENIED, Code.LOTS_NOT_KNOWN)
-    rig.terminal.history_deals = history  # type: ignore[method-assign]
     assert close(rig, first).filled_lots == LOTS
 
 

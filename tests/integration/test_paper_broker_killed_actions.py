@@ -5,7 +5,6 @@ each deal that it read, must be there after the last kill; and the ledger is sou
 """
 
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from executors.terminals.paper.broker.model import Request
 from executors.terminals.paper.link import Link, LinkError
 from executors.terminals.paper.oracle import Records
 from tests.paper import PASSWORD, PaperBroker, running_broker
+from tests.waiting import Watched
 
 CLIENTS = 4
 KILLS = 5
@@ -28,28 +28,25 @@ KINDS = {"open", "pending", "modify", "remove", "sltp", "triggered", "read", "cl
 Fact = tuple[str, Callable[[Records], bool]]
 
 
-class Client(threading.Thread):
+class Client(Watched):
     """Does everything that an account can; notes what must be true from each answer on."""
 
     def __init__(self, broker: PaperBroker, login: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.broker = broker
         self.login = login
         self.facts: list[Fact] = []
         self.stopping = False
-        self.failure: BaseException | None = None
         self._magic = login * 1_000_000
         self._link: Link | None = None
 
-    def run(self) -> None:
+    def work(self) -> None:
         try:
             while not self.stopping:
                 try:
                     self._round()
                 except LinkError:
                     self._connect()
-        except BaseException as error:  # noqa: BLE001 - shown by the test
-            self.failure = error
         finally:
             if self._link is not None:
                 self._link.close()
@@ -173,7 +170,7 @@ def test_answers_of_every_action_and_triggered_stops_survive_kills() -> None:
             shake(broker, chance.uniform(0.1, 0.5))
             broker.restart()
         limit = time.monotonic() + PATIENCE_S
-        while any(client.is_alive() for client in clients) and time.monotonic() < limit:
+        while any(client.at_work for client in clients) and time.monotonic() < limit:
             if len(enough := counts(clients)) == len(KINDS) and min(enough.values()) >= 5:
                 break
             shake(broker, 0.05)
@@ -181,7 +178,6 @@ def test_answers_of_every_action_and_triggered_stops_survive_kills() -> None:
             client.stopping = True
         for client in clients:
             client.join(PATIENCE_S)
-            assert client.failure is None, client.failure
         records = broker.records()
         for client in clients:
             for name, fact in client.facts:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Origin
 
 from tests.integration.live import a_report, make_terminal, make_user, publish_report, session_cookie
 from tests.waiting import eventually
@@ -41,7 +42,7 @@ class Web:
     def open(self, path: str = "/ws/orders/", cookie: str = "", **options: Any) -> connect:
         return connect(
             f"ws://127.0.0.1:{self.port}{path}",
-            origin=f"http://127.0.0.1:{self.port}",  # type: ignore[arg-type]
+            origin=Origin(f"http://127.0.0.1:{self.port}"),
             additional_headers={"Cookie": cookie},
             **options,
         )

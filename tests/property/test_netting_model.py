@@ -5,7 +5,7 @@ Extends test_execution_model; `ORDER_MODEL_EXAMPLES` and `ORDER_MODEL_STEPS` as 
 """
 
 import os
-from collections import Counter
+from collections import defaultdict
 from decimal import Decimal
 
 from django.conf import settings as django_settings
@@ -158,7 +158,7 @@ class NettingAccount(OrderProtocol):
                     self.wished[found] = (name, leg.signal)
         return self.wished.get(magic)
 
-    def _left(self) -> dict[str, Counter[str]]:
+    def _left(self) -> dict[str, defaultdict[str, Decimal]]:
         """By what the server has executed: symbol → whose lots its position is made of, in order."""
         books: dict[str, list[tuple[str, Decimal]]] = {}
         sides: dict[str, int] = {}
@@ -183,7 +183,7 @@ class NettingAccount(OrderProtocol):
         named = _named(owner)
         if named is None or self.lost:
             return
-        left = self._left().get(request.symbol, Counter())
+        left = self._left().get(request.symbol, _sums([]))
         if request.volume > left[named]:  # an exception here would be taken for a terminal that broke down
             self.broken.append(f"{owner} asks for {request.volume} of {left}")
 
@@ -195,8 +195,8 @@ class NettingAccount(OrderProtocol):
     def closes_of_an_open_add_up_to_no_more_than_it_filled(self) -> None:
         if self.lost or not hasattr(self, "venue"):
             return
-        filled: Counter[str] = Counter()
-        charged: Counter[str] = Counter()
+        filled: defaultdict[str, Decimal] = defaultdict(Decimal)
+        charged: defaultdict[str, Decimal] = defaultdict(Decimal)
         for entry in self.venue.entries:
             owner = self._owner(entry.magic)
             sent = self.venue.sent_at.get(entry.magic, 0)
@@ -204,9 +204,9 @@ class NettingAccount(OrderProtocol):
             if owner is None:
                 continue
             if (named := _named(owner)) is None:
-                filled[owner[0]] += lots  # type: ignore[assignment]
+                filled[owner[0]] += lots
             elif entry.order.setup_ms - sent < SETTLE_MS:  # later ones are given up, and closed again
-                charged[named] += lots  # type: ignore[assignment]
+                charged[named] += lots
         assert all(charged[name] <= filled[name] for name in charged), f"{charged} of {filled}"
 
     def _heal(self) -> None:
@@ -230,7 +230,7 @@ class NettingAccount(OrderProtocol):
             row = self.machine.journal.get(name)
             if row is None:
                 continue
-            left = self._left().get(row.leg.signal.symbol or "", Counter())[name]
+            left = self._left().get(row.leg.signal.symbol or "", _sums([]))[name]
             self.number += 1
             signal = make(self.number, "close", opened_by=number)
             self._accept(signal, 600_000)
@@ -256,10 +256,10 @@ def _consume(parts: list[tuple[str, Decimal]], lots: Decimal, named: str | None)
     return lots
 
 
-def _sums(parts: list[tuple[str, Decimal]]) -> Counter[str]:
-    found: Counter[str] = Counter()
+def _sums(parts: list[tuple[str, Decimal]]) -> defaultdict[str, Decimal]:
+    found: defaultdict[str, Decimal] = defaultdict(Decimal)
     for name, lots in parts:
-        found[name] += lots  # type: ignore[assignment]
+        found[name] += lots
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_closes_second_request_is_not(machine: Machine, why: str) -> None:
 def test_a_cancel_goes_on_when_the_terminal_is_halted(machine: Machine) -> None:
     for number in (1, 2):
         name = machine.send(make_open(number, order_type="limit", price="1.09"))
-        machine.until(lambda name=name: name in machine.execution.resting)  # type: ignore[misc]
+        machine.until(partial(machine.execution.resting.__contains__, name))
     during_the_first(machine, mode("HALTED"))
     name = machine.send(make(3, "cancel", all=True))
     assert last(machine, name).state is S.DONE

@@ -1,12 +1,13 @@
 """From a signal's lots to a terminal's, and the last line of risk."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from executors.errors import Code
-from executors.messages import ACTIONS, RiskLimits, Sizing
+from executors.messages import ACTIONS, Mode, RiskLimits, Sizing
+from executors.signals import Action
 from executors.sizing import Denial, RateBucket, check_mode, check_trade_mode, size, strictest
 from tests.simulated import make_spec
 
@@ -64,9 +65,9 @@ def test_the_limit_itself_is_allowed() -> None:
 def test_halted_stops_all_but_cancels_and_reducing_only_what_opens() -> None:
     denied = {
         (mode, action): denial.code
-        for mode in ("ACTIVE", "REDUCING", "HALTED")
-        for action in ACTIONS
-        if (denial := check_mode(mode, action)) is not None  # type: ignore[arg-type]
+        for mode in get_args(Mode)
+        for action in get_args(Action)
+        if (denial := check_mode(mode, action)) is not None
     }
     assert denied == {("REDUCING", "open"): Code.REDUCING} | {
         ("HALTED", action): Code.HALTED for action in ACTIONS if action != "cancel"
