@@ -25,7 +25,7 @@ logs: installed  ## follow the logs (NAME=web for one process)
 # --- Tests and measurements ---
 test: install-test  ## install what the tests need and run all of them but chaos and bench
 	@$(VENV)/python -m charts.frontend test
-	@$(VENV)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	@$(VENV)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 chaos: install-test  ## kill, freeze, cut off and break everything under orders for MINUTES (15), and compare with the broker's ledger
 	@$(VENV)/python -m pytest tests/chaos -m chaos -s --timeout 7200 --ignore tests/chaos/test_crash_points.py

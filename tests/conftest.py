@@ -19,7 +19,6 @@ from tests.valkey import Valkey
 from tradedist.ports import free_block
 
 PORTS = 12
-TESTS = Path(__file__).resolve().parent
 HOME = Path(tempfile.mkdtemp(prefix="tradedist-test-"))
 FIRST_PORT = free_block(PORTS)
 STATE = Valkey(HOME / "valkey-state", durable=True, port=FIRST_PORT + 1)
@@ -54,19 +53,25 @@ def pytest_xdist_setupnodes() -> None:
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who shares processes goes to one worker, so that they are started once: the running platform's tests, those that
-    start platforms of their own, and the tests of a file where its fixtures are processes."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        tier = item.path.relative_to(TESTS).parts[0]
-        if "running_stack" in names:
-            item.add_marker(pytest.mark.xdist_group("stack"))
-        elif tier == "e2e":
-            item.add_marker(pytest.mark.xdist_group("runs"))
-        elif tier in ("contract", "integration", "third_party"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """pytest-xdist's own, which keeps tests of one scope on one worker; the scopes are `shares_processes`."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = shares_processes
+    return scheduler
+
+
+def shares_processes(nodeid: str) -> str:
+    """What is started once for all of them: the running platform, the processes of a file's fixtures, or nothing."""
+    file = nodeid.partition("::")[0]
+    tier = file.split("/")[1]
+    if tier == "browser" or file == "tests/e2e/test_shown.py":
+        return "the running platform"
+    return file if tier in ("contract", "integration", "third_party", "e2e") else nodeid
 
 
 def pytest_configure(config: pytest.Config) -> None:

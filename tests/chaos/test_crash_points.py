@@ -36,7 +36,7 @@ from tests.chaos.ledger import Claims, compare
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("crash-points")]
+pytestmark = pytest.mark.chaos
 
 SEEDS = int(os.environ.get("CRASH_SEEDS", "40"))
 FIRST = int(os.environ.get("CRASH_FIRST", "0"))  # to go on where an earlier run ended

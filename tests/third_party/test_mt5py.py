@@ -19,8 +19,6 @@ DIGEST = "739c007a0d7333b0b7149431017930133056925ae78cad5439c1ddf85a7403a7"
 MAGIC = "260001"
 WITHOUT_INDEX = "TEST_WITHOUT_PACKAGE_INDEX"
 
-pytestmark = pytest.mark.xdist_group("mt5py")  # one fetch
-
 
 @pytest.fixture(scope="session")
 def source(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
