@@ -213,6 +213,15 @@ class Desk:
         signal_ = CloseSignal(signal_id=str(uuid4()), targets=Targets(terminals=list(terminal_ids)), all=True)
         return self._accept(signal_, terminal_ids, True, 60_000)
 
+    def close_what(self, opened: str, terminal_id: str) -> list[str]:
+        """Of what an earlier order has opened."""
+        return self._accept(
+            CloseSignal(
+                signal_id=str(uuid4()), targets=Targets(terminals=[terminal_id]), opened_by=opened.partition(":")[0]
+            ),
+            [terminal_id], True, 60_000,
+        )  # fmt: skip
+
     def _accept(self, wish: Any, terminal_ids: Collection[str], wake: bool, ttl_ms: int) -> list[str]:
         recorded = self._loop.run_until_complete(
             self._store.record(

@@ -21,7 +21,7 @@ def serve_metrics(port: int, registry: CollectorRegistry) -> tuple[WSGIServer, T
     server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
     handler: Any = server.RequestHandlerClass
     server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SILENCE_S})
-    server.handle_error = _note  # type: ignore[method-assign]
+    server.handle_error = _note  # type: ignore[method-assign]  # its only way to be told
     return server, thread
 
 

@@ -87,6 +87,8 @@ def test_a_terminal_moves_under_orders_and_back(two_hosts: tuple[Desk, Host, Hos
     assert entry.detail["from"] == "old"
     assert entry.detail["epoch"] == 2
     assert (old.data_dir / "terminals" / NAME / "released").read_text() == "1"
+    # the new host's journal knows nothing of what was settled before, and yet the trade is found
+    assert desk.settle(*desk.close_what(desk.sent[0], NAME))[0].state == "FILLED"
     wait_until(lambda: not any(NAME in " ".join(item.cmdline()) for item in old.processes()))
 
     moved(desk, "--to-host", "old")
