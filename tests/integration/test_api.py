@@ -64,6 +64,7 @@ async def stage(transactional_db: None, state_redis: Any, ticks_redis: Any) -> A
     dispatch._rate._buckets.clear()
     requests_of_users._held.clear()
     yield await sync_to_async(Stage)()
+    await dispatch.close_process()
     await close_loop_clients()
 
 

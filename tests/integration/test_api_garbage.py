@@ -45,6 +45,7 @@ async def stage(transactional_db: None, state_redis: Any, ticks_redis: Any) -> A
         ),
     )
     yield await sync_to_async(Stage)()
+    await dispatch.close_process()
     await close_loop_clients()
 
 
