@@ -33,6 +33,8 @@ WEB = (
 )
 # Points of the supervisor: an executor that dies, or an order left in the outbox, brings it there.
 SUPERVISOR = ("before-fork", "after-fork", "before-hand-over")
+# An executor that misses a number asks the outbox; without need it does not, while the supervisor looks for it.
+DRAINS = ("before-drain", "after-drain")
 # Points that only a second look at an order passes: the first crash makes its outcome unknown.
 AFTER_A_CRASH = ("before-recover", "after-recover", "before-look", "before-resolve", "after-resolve")
 
@@ -70,6 +72,9 @@ class Run:
         self._until(self._at_rest)
         settled = self._settlement() if scene.verb == "settle" else None
         wish = scene.wish()
+        if self._point in DRAINS:
+            with self._stack.state() as client:
+                client.incr(keys.leg_seq(self._terminal))
         armed = self._arm()
         began = time.monotonic()
         try:
