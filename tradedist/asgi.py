@@ -12,7 +12,6 @@ from django.core.asgi import get_asgi_application
 
 http = get_asgi_application()  # sets Django up: the consumers import models
 
-from channels.db import database_sync_to_async
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path, re_path
 
@@ -39,7 +38,7 @@ application = ProtocolTypeRouter(
                     re_path("", no_such_socket),  # type: ignore[arg-type]  # Django's types want a view
                 ]
             ),
-            database_sync_to_async(find_user),
+            find_user,
         ),
     }
 )

@@ -3,17 +3,28 @@
 Follows: the ASGI router. Precedes: the consumers, which find `scope["login"]` and ask it again each minute and on
 each order. Browsers always send Origin: it must be this site's. Without one only a program with a bearer token is
 let in, since a cookie proves nothing about who sends it.
+
+Logins are looked up by threads of their own: newcomers, who may be anybody and many, wait for one another, and not those
+who are in and trade.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from channels.auth import get_user
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
+
+_newcomers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="login")
+_known = ThreadPoolExecutor(max_workers=2, thread_name_prefix="login-again")
+_find_session_user: Callable[[dict[str, Any]], Any] = (
+    get_user.func
+)  # Channels' own wrapper has one thread for all
 
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
@@ -27,12 +38,28 @@ class LoginSource(Protocol):
     async def user(self) -> Any | None: ...
 
 
+class _Lookup:
+    """A function that reads the database, for one connection."""
+
+    def __init__(self, find: Callable[[Any], Any | None]) -> None:
+        self._find = find
+        self._threads = _newcomers
+
+    async def __call__(self, by: Any) -> Any | None:
+        ask = database_sync_to_async(self._find, thread_sensitive=False, executor=self._threads)
+        user = await ask(by)
+        if user is not None and user.is_authenticated:
+            self._threads = _known
+        return user
+
+
 class SessionLogin:
     """Django's session by its cookie."""
 
     def __init__(self, session_key: str) -> None:
         self.name = f"session:{session_key}"
         self.expires_ms: int | None = None
+        self._look_up = _Lookup(_find_session_user)
         self._key = session_key
         self._store: Any = import_module(settings.SESSION_ENGINE).SessionStore
 
@@ -40,21 +67,21 @@ class SessionLogin:
         if not self._key:
             return None
         session = self._store(self._key)
-        user = await get_user({"session": session})
-        if not (user.is_authenticated and user.is_active):
+        user = await self._look_up({"session": session})
+        if user is None or not (user.is_authenticated and user.is_active):
             return None
         self.expires_ms = int(session.get_expiry_date().timestamp() * 1000)
         return user
 
 
 class TokenLogin:
-    """An API token; `look_up` belongs to the app that keeps them."""
+    """An API token; `find` belongs to the app that keeps them."""
 
-    def __init__(self, token: str, look_up: Callable[[str], Awaitable[Any | None]]) -> None:
+    def __init__(self, token: str, find: Callable[[str], Any | None]) -> None:
         self.name = f"token:{hash(token)}"
         self.expires_ms: int | None = None
         self._token = token
-        self._look_up = look_up
+        self._look_up = _Lookup(find)
 
     async def user(self) -> Any | None:
         return await self._look_up(self._token)
@@ -63,7 +90,7 @@ class TokenLogin:
 class SocketAuth:
     """ASGI middleware for WebSockets."""
 
-    def __init__(self, application: Any, token_user: Callable[[str], Awaitable[Any | None]]) -> None:
+    def __init__(self, application: Any, token_user: Callable[[str], Any | None]) -> None:
         self._application = application
         self._token_user = token_user
 
