@@ -13,7 +13,6 @@ import django
 
 django.setup()
 
-from channels.db import database_sync_to_async
 from channels.routing import ProtocolTypeRouter, URLRouter
 from daphne.endpoints import build_endpoint_description_strings
 from django.conf import settings
@@ -61,7 +60,7 @@ def main(port: int) -> None:
         ProtocolTypeRouter(
             {
                 "http": get_asgi_application(),
-                "websocket": SocketAuth(sockets, database_sync_to_async(find_user)),
+                "websocket": SocketAuth(sockets, find_user),
             }
         ),
         endpoints=build_endpoint_description_strings(host="127.0.0.1", port=port),
