@@ -29,6 +29,7 @@ T = TypeVar("T")
 Source = Literal["state", "ticks"]
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 0.25
+CANCEL_AGAIN_S = 0.5
 BLOCK_MS = 1_000  # below the client's socket timeout, so that a hung server is noticed
 PAGE = 500
 TURNS = 3
@@ -171,9 +172,11 @@ class Hub:
             call(Change("state", up=self.is_up("state")))
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancelled until they end: at the end of a time limit of its own the client may take one for that."""
+        while running := [task for task in self._tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
         self._tasks = []
         await self._line.close()
         await close_loop_clients()

@@ -29,7 +29,7 @@ def test_orders_are_measured_beside_the_alternatives() -> None:
 def test_the_way_through_browser_socket_and_web_is_measured() -> None:
     said = bench("bench.browser", "--short")
     rows = [row for row in said.splitlines() if row.startswith(("Tradedist", "plain Celery"))]
-    assert len(rows) == 4, said  # until the fill, and until accepted
+    assert len(rows) == 6, said  # until the fill, until accepted, and after a rest
     assert all(float(row[28:38]) > 0 for row in rows)
 
 

@@ -67,3 +67,25 @@ async def test_reports_wait_for_what_is_more_urgent_a_few_turns_long(hub: Hub, s
     hub.gives_way_to(lambda: True)  # for ever: it is not waited for
     publish_report(state_redis, a_report("alpha", seq=1))
     await eventually(lambda: turns.count("report") == 2)
+
+
+async def test_it_ends_although_a_reader_takes_a_cancel_for_its_own_time_limit(
+    state_redis: Any, ticks_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    async def stubborn(self: Hub, reader: str, *_: Any) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if reader in taken:
+                raise
+            taken.append(reader)
+
+    monkeypatch.setattr(Hub, "_read_channels", stubborn)
+    made = Hub()
+    made.start()
+    await eventually(lambda: made._up.get("reports"))
+    async with asyncio.timeout(60):
+        await made.close()
+    assert sorted(taken) == ["state", "ticks"]
