@@ -99,7 +99,12 @@ def clear(stack: Stack) -> None:
     """By the brokers' own books: what was done a moment ago the platform may not show yet. Returns when both have nothing."""
     headers = {"Authorization": f"Bearer {stack.token('admin')}"}
     with (
-        httpx.Client(base_url=stack.base_url, headers=headers, timeout=30) as client,
+        httpx.Client(
+            base_url=stack.base_url,
+            headers=headers,
+            timeout=30,
+            transport=httpx.HTTPTransport(retries=6),  # a web process that the test killed is on its way back
+        ) as client,
         stack.broker() as broker,
     ):
         wait_until(lambda: not under_way(stack), 60)
